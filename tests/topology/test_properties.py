@@ -1,0 +1,106 @@
+"""Plans at random: a valid one always converts and reads back; a broken one gives InputError and nothing else."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.topology.strategies import broken, plan_texts
+from underlay.errors import InputError, Problem
+from underlay.topology import Plan, dns_names, flow_pairs, load_plan, parse_plan, plan_as_json, render_plan
+from underlay.topology.derive import LONGEST_INTERFACE
+
+SHIPPED = (Path(__file__).parents[2] / "topology.yaml").read_text(encoding="utf-8")
+
+
+def modest(examples: int) -> settings:
+    """A run of that many examples; a loaded machine must not fail it."""
+    return settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@modest(40)
+@given(plan_texts())
+def test_valid_plan_converts_and_reads_back(text: str) -> None:
+    plan = parse_plan(text, "generated")
+    assert parse_plan(render_plan(plan), "rendered") == plan
+    assert render_plan(parse_plan(render_plan(plan), "rendered")) == render_plan(plan)
+    assert_is_consistent(plan)
+
+
+def assert_is_consistent(plan: Plan) -> None:
+    replicas = [replica for _, replica in plan.replicas()]
+    interfaces = [replica.link for replica in replicas] + [tier.bridge for tier in plan.tiers]
+    assert all(0 < len(name.encode()) <= LONGEST_INTERFACE for name in interfaces)
+    assert len(set(interfaces)) == len(interfaces)
+    assert len({replica.namespace for replica in replicas}) == len(replicas)
+    addresses = [replica.ip for replica in replicas] + [tier.gateway.ip for tier in plan.tiers]
+    addresses += [host.address.ip for host in plan.hosts] + [plan.underlay.gateway.ip]
+    assert len(set(addresses)) == len(addresses)
+    for service, replica in plan.replicas():
+        tier = plan.tier(service.tier)
+        assert replica.address.network == tier.subnet == tier.gateway.network
+        assert replica.ip not in {tier.subnet.network_address, tier.subnet.broadcast_address}
+        assert tier.host == service.host
+    for host in plan.hosts:
+        assert host.address.network == plan.underlay.subnet
+    pairs = sum(
+        len(plan.service(flow.source).replicas) * len(plan.service(flow.target).replicas) for flow in plan.flows
+    )
+    assert len(list(flow_pairs(plan))) == pairs
+    assert len(dns_names(plan)) == len(plan.services) + len(replicas)
+    assert json.loads(json.dumps(plan_as_json(plan), allow_nan=False)) == plan_as_json(plan)
+
+
+def assert_plan_or_input_error(text: str) -> None:
+    plan: Plan | None = None
+    said: tuple[Problem, ...] = ()
+    try:
+        plan = parse_plan(text, "broken")
+    except InputError as error:
+        said = error.problems
+    assert all(str(problem).replace("\n", "").isprintable() and problem.what and problem.hint for problem in said)
+    if plan is not None:
+        assert parse_plan(render_plan(plan), "rendered") == plan
+        assert_is_consistent(plan)
+
+
+@modest(150)
+@given(broken(SHIPPED))
+@example('lab: "\\UFFFFFFFF"')
+@example("%YAML 1." + "9" * 5000 + "\n---\nlab: x")
+@example("lab: " + "9" * 5000)
+@example("- " * 5000)
+@example("{" * 5000)
+@example("lab: &a [*a]\nhosts: *a")
+@example("\ud800")
+@example("a: !<tag:yaml.org,2002:int> [1]\nlab: !!int x\ndomain: !!bool maybe\n<<: {<<: *x}")
+def test_broken_text_of_the_shipped_plan(text: str) -> None:
+    assert_plan_or_input_error(text)
+
+
+@modest(40)
+@given(plan_texts().flatmap(broken))
+def test_broken_text_of_any_plan(text: str) -> None:
+    assert_plan_or_input_error(text)
+
+
+@modest(100)
+@given(st.text(alphabet=st.characters(), max_size=200) | st.text(alphabet="ab:-[]{}&*!|>'\"%#,? \n\t~<=", max_size=60))
+def test_text_that_was_never_a_plan(text: str) -> None:
+    assert_plan_or_input_error(text)
+
+
+@modest(60)
+@given(st.binary(max_size=100), st.integers(0, len(SHIPPED)), st.integers(0, 40))
+def test_bytes(junk: bytes, at: int, cut: int) -> None:
+    content = SHIPPED.encode()
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "plan.yaml"
+        path.write_bytes(content[:at] + junk + content[at + cut :])
+        with suppress(InputError):
+            load_plan(path)

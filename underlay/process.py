@@ -1,0 +1,147 @@
+"""The one place that starts programs: argument lists only, always with a time-out, always logged."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from underlay.errors import NotReady, Problem
+
+_log = logging.getLogger("underlay.process")
+
+#: Characters of a failed program's output that are worth showing.
+_TAIL = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What a program did: its arguments, exit code, output (text) and wall time in seconds."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the program exited with 0."""
+        return self.returncode == 0
+
+
+class ProgramFailed(NotReady):
+    """A program ended with another exit code than 0; ``completed`` holds all of it."""
+
+    def __init__(self, completed: Completed, where: str = "") -> None:
+        self.completed = completed
+        output = (completed.stderr.strip() or completed.stdout.strip())[-_TAIL:]
+        super().__init__(
+            _problem(where, f"`{shlex.join(completed.argv)}` ended with exit code {completed.returncode}", output)
+        )
+
+
+class ProgramTimedOut(NotReady):
+    """A program did not end within its time-out and was killed with all its children."""
+
+    def __init__(self, argv: Sequence[str], timeout: float, output: str, where: str = "") -> None:
+        self.argv = tuple(argv)
+        self.timeout = timeout
+        super().__init__(
+            _problem(where, f"`{shlex.join(argv)}` did not end within {timeout:g} s and was killed", output[-_TAIL:])
+        )
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    check: bool = True,
+    stdin: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    where: str = "",
+    dry_run: bool = False,
+) -> Completed:
+    """Run a program to its end and return what it did.
+
+    ``timeout`` is in seconds; at its end the program's whole process group is killed. ``stdin`` is text for its
+    standard input (none: empty, never the terminal); it is never logged. ``env`` replaces the environment.
+    ``where`` names the host or place for messages. With ``dry_run`` nothing starts and success is returned.
+
+    Raises ProgramFailed (unless ``check`` is false), ProgramTimedOut, or NotReady when there is no such program.
+    """
+    line = shlex.join(argv)
+    if dry_run:
+        _log.info("would run: %s", line)
+        return Completed(tuple(argv), 0, "", "", 0.0)
+    started = time.monotonic()
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise _missing(argv, where) from error
+    with process:
+        try:
+            stdout, stderr = process.communicate(stdin, timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            _kill_group(process)
+            stdout, stderr = process.communicate()
+            raise ProgramTimedOut(argv, timeout, stderr or stdout, where) from error
+        except BaseException:
+            _kill_group(process)
+            raise
+    done = Completed(tuple(argv), process.returncode, stdout, stderr, time.monotonic() - started)
+    _log.debug("%s -> %d in %.3f s", line, done.returncode, done.seconds)
+    if check and not done.ok:
+        raise ProgramFailed(done, where)
+    return done
+
+
+def attach(argv: Sequence[str], *, env: Mapping[str, str] | None = None, where: str = "") -> int:
+    """Run a program on the caller's own terminal and streams; return its exit code (128 + signal if killed).
+
+    For what a person started and ends (a shell, a followed log): it has no time-out, and Ctrl-C goes to it.
+    """
+    _log.debug("attach: %s", shlex.join(argv))
+    try:
+        process = subprocess.Popen(list(argv), env=None if env is None else dict(env))
+    except FileNotFoundError as error:
+        raise _missing(argv, where) from error
+    with process:
+        while True:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                continue  # the program got the same Ctrl-C; its answer counts, not ours
+            return code if code >= 0 else 128 - code
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _missing(argv: Sequence[str], where: str) -> NotReady:
+    return NotReady(Problem(where, f"the program `{argv[0]}` is not installed", f"install what provides {argv[0]}"))
+
+
+def _problem(where: str, what: str, output: str) -> Problem:
+    return Problem(where, what, f"it said: {output}" if output else "it said nothing")

@@ -1,0 +1,47 @@
+"""The plan: read from one YAML file, checked as a whole, and kept as immutable values.
+
+>>> from pathlib import Path
+>>> plan = load_plan(Path("topology.yaml"))
+>>> plan.service("gateway").replicas[0].link
+'v-gateway-1'
+"""
+
+from underlay.topology.derive import dns_names, flow_pairs
+from underlay.topology.load import load_plan, parse_plan
+from underlay.topology.model import (
+    Flow,
+    Host,
+    Plan,
+    Pools,
+    Program,
+    Published,
+    Replica,
+    Service,
+    Tier,
+    Timeouts,
+    Tunnel,
+    Underlay,
+)
+from underlay.topology.render import Json, plan_as_json, render_plan
+
+__all__ = [
+    "Flow",
+    "Host",
+    "Json",
+    "Plan",
+    "Pools",
+    "Program",
+    "Published",
+    "Replica",
+    "Service",
+    "Tier",
+    "Timeouts",
+    "Tunnel",
+    "Underlay",
+    "dns_names",
+    "flow_pairs",
+    "load_plan",
+    "parse_plan",
+    "plan_as_json",
+    "render_plan",
+]
