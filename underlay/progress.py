@@ -9,7 +9,14 @@ class Progress(Protocol):
     """Somewhere steps are shown: a progress bar, lines on standard error, or nowhere."""
 
     def step(self, text: str) -> None:
-        """Say what is being done now, in a few words (``starting host1``). May be called from several threads."""
+        """Say what is being done now, in a few words (``starting host1``); what was before it is done.
+
+        May be called from several threads.
+        """
+        ...
+
+    def update(self, done: int, total: int) -> None:
+        """Say that ``done`` of ``total`` parts of the present step are done; the unit is the step's own."""
         ...
 
 
@@ -18,3 +25,6 @@ class Quiet:
 
     def step(self, text: str) -> None:
         """Drop ``text``."""
+
+    def update(self, done: int, total: int) -> None:
+        """Drop it."""

@@ -1,0 +1,1 @@
+"""The `underlay` command: one module a verb, each parses, calls and prints."""

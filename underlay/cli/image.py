@@ -1,0 +1,117 @@
+"""`underlay image ...`: the root filesystem that every host is booted from."""
+
+from __future__ import annotations
+
+import json
+
+import click
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from underlay.cli.progress import Bar
+from underlay.image import (
+    Image,
+    build_image,
+    clean_images,
+    image_key,
+    image_users,
+    list_images,
+    used_keys,
+    verify_image,
+)
+from underlay.image.recipe import REPOSITORY
+
+
+@click.group()
+def image() -> None:
+    """Build, list, check and remove the image that hosts are booted from."""
+
+
+@image.command()
+@click.option("--force", is_flag=True, help="Build it again although it is there, with the archive's newest packages.")
+def build(*, force: bool) -> None:
+    """Build the image that packages.txt and requirements/image.txt describe.
+
+    One that is there already is only named. It takes about a minute on two cores, and 1 GB below the cache directory
+    ($UNDERLAY_CACHE_DIR, else underlay below $XDG_CACHE_HOME, else ~/.cache/underlay).
+
+    \b
+    Examples:
+      ./lab image build
+      ./lab image build --force
+    """
+    with Bar() as bar:
+        built = build_image(progress=bar, force=force)
+    click.echo(f"image {built.key}  sha256 {built.sha256}")
+    click.echo(f"{decimal(built.size_bytes)} in {built.path}")
+
+
+@image.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def list_(*, as_json: bool) -> None:
+    """List the images that are there, and which labs use them.
+
+    The one that the present package list describes is marked.
+
+    \b
+    Examples:
+      ./lab image list
+      ./lab image list --json
+    """
+    current = image_key(REPOSITORY)
+    images = list_images()
+    if as_json:
+        click.echo(json.dumps([_record(item, current) for item in images], indent=2))
+        return
+    if not images:
+        click.echo("no image has been built yet: ./lab image build")
+        return
+    table = Table("image", "built", "size", "used by", "sha256")
+    for item in images:
+        name = f"{item.key} (current)" if item.key == current else item.key
+        users = ", ".join(image_users(item)) or "-"
+        table.add_row(name, f"{item.built:%Y-%m-%d %H:%M} UTC", decimal(item.size_bytes), users, item.sha256)
+    Console().print(table)
+
+
+@image.command()
+@click.option("--all", "all_", is_flag=True, help="Remove the current image too; refused while a lab uses one.")
+def clean(*, all_: bool) -> None:
+    """Remove images that are neither current nor in use, and what interrupted builds left.
+
+    \b
+    Examples:
+      ./lab image clean
+      ./lab image clean --all
+    """
+    keep = () if all_ else (image_key(REPOSITORY), *used_keys())
+    click.echo(f"{decimal(clean_images(keep=keep))} freed")
+
+
+@image.command()
+def verify() -> None:
+    """Build the image again from the same inputs and compare: exit 0 if it is the same to the last bit.
+
+    Exit 1 lists the files that differ, or the packages whose versions the archive has changed since. The image itself
+    is compared with what was written down when it was built, and is not replaced.
+
+    \b
+    Example:
+      ./lab image verify
+    """
+    with Bar() as bar:
+        same = verify_image(progress=bar)
+    click.echo(f"image {same.key}: built again, the same sha256 {same.sha256}")
+
+
+def _record(item: Image, current: str) -> dict[str, str | int | bool | list[str]]:
+    return {
+        "key": item.key,
+        "current": item.key == current,
+        "path": str(item.path),
+        "sha256": item.sha256,
+        "built": item.built.isoformat(),
+        "size_bytes": item.size_bytes,
+        "users": list(image_users(item)),
+    }
