@@ -1,0 +1,1 @@
+"""What the three services share: settings, logs, JSON answers, the database pool, the client for upstreams."""

@@ -1,0 +1,53 @@
+"""Logs: one JSON object a line on standard output, with the id of the request they belong to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+#: The id of the request being answered in this thread, or an empty text.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+#: Attributes that logging itself puts on a record; all others came with ``extra`` and are printed.
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one line of JSON."""
+
+    def __init__(self, service: str, replica: str) -> None:
+        super().__init__()
+        self._service = service
+        self._replica = replica
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without its line end."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "service": self._service,
+            "replica": self._replica,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if current := request_id.get():
+            line["request_id"] = current
+        line |= {key: value for key, value in vars(record).items() if key not in _OWN}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def configure(service: str, replica: str, level: int) -> None:
+    """Send all logs of this process to standard output as JSON."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter(service, replica))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    # These report each connection at "info"; what matters of it is logged by the services themselves.
+    for chatty in ("psycopg", "urllib3", "werkzeug"):
+        logging.getLogger(chatty).setLevel(max(level, logging.WARNING))

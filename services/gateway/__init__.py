@@ -1,0 +1,1 @@
+"""The gateway: the shop's public API, in front of products and orders."""

@@ -1,0 +1,21 @@
+"""`python3 -m services.gateway`: serve until SIGTERM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.common.serve import main
+from services.gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+
+def _create_app(settings: Settings) -> Flask:
+    from services.gateway.app import create_app  # only the worker needs it
+
+    return create_app(settings)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main("gateway", Settings.read, _create_app))

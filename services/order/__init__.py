@@ -1,0 +1,1 @@
+"""Orders: taken and kept in PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Products: read from PostgreSQL, cached in Redis."""

@@ -1,0 +1,159 @@
+"""Small stand-ins for what cannot run in a unit test: PostgreSQL (two classes) and Redis (a server of three commands).
+
+Redis's stand-in is a real server on a socket, so that the real client and its time-outs are tested.
+The same applications run against the real programs in test_real.py.
+"""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from services.common.errors import UnavailableError
+from services.order.store import Order, Wanted, insufficient_stock, unknown_product
+from services.product.catalogue import Product
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+LAPTOP = Product(id=1, name="Laptop", price=999.99, stock=50)
+MOUSE = Product(id=2, name="Mouse", price=29.99, stock=200)
+
+
+class Database:
+    """Products and orders in memory; ``up`` switches it off, ``broken`` makes it fail as a bug of ours would."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.broken = False
+        self.reads = 0
+        self.orders: list[Order] = []
+
+    def _touch(self) -> None:
+        if self.broken:
+            raise ZeroDivisionError("secret detail")
+        if not self.up:
+            raise UnavailableError("database", "it does not answer")
+        self.reads += 1
+
+    def all(self) -> list[Product]:
+        self._touch()
+        return [LAPTOP, MOUSE]
+
+    def get(self, product_id: int) -> Product | None:
+        self._touch()
+        return {1: LAPTOP, 2: MOUSE}.get(product_id)
+
+    def alive(self) -> bool:
+        return self.up
+
+
+class Orders(Database):
+    """The same for orders."""
+
+    def create(self, wanted: Wanted) -> Order:
+        self._touch()
+        product = {1: LAPTOP, 2: MOUSE}.get(wanted.product_id)
+        if product is None:
+            raise unknown_product(wanted.product_id)
+        if product["stock"] < wanted.quantity:
+            raise insufficient_stock(wanted, product["stock"])
+        order = Order(
+            id=len(self.orders) + 1,
+            customer_id=wanted.customer_id,
+            product_id=wanted.product_id,
+            quantity=wanted.quantity,
+            unit_price=product["price"],
+            total_price=product["price"] * wanted.quantity,
+            created_at="2026-01-01T00:00:00+00:00",
+        )
+        self.orders.append(order)
+        return order
+
+    def get(self, order_id: int) -> Order | None:  # type: ignore[override]
+        self._touch()
+        return self.orders[order_id - 1] if 0 < order_id <= len(self.orders) else None
+
+
+class _RedisHandler(socketserver.StreamRequestHandler):
+    """GET, SET (its expiry is only remembered) and PING in the protocol of Redis (RESP2)."""
+
+    def handle(self) -> None:
+        server = self.server
+        assert isinstance(server, RedisServer)
+        server.connections.append(self)
+        while line := self.rfile.readline():
+            words = [self._word() for _ in range(int(line[1:]))]
+            if server.silent:
+                continue
+            if words[0].upper() == b"GET":
+                value = server.values.get(words[1])
+                self.wfile.write(b"$-1\r\n" if value is None else b"$%d\r\n%s\r\n" % (len(value), value))
+            elif words[0].upper() == b"SET":
+                server.values[words[1]] = words[2]
+                server.expiry[words[1]] = int(words[4])
+                self.wfile.write(b"+OK\r\n")
+            else:
+                self.wfile.write(b"+PONG\r\n")
+
+    def _word(self) -> bytes:
+        size = int(self.rfile.readline()[1:])
+        return self.rfile.read(size + 2)[:-2]
+
+
+class RedisServer(socketserver.ThreadingTCPServer):
+    """A server that knows three commands; ``silent`` makes it take requests and never answer."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, port: int = 0) -> None:
+        self.values: dict[bytes, bytes] = {}
+        self.expiry: dict[bytes, int] = {}
+        self.silent = False
+        self.connections: list[_RedisHandler] = []
+        super().__init__(("127.0.0.1", port), _RedisHandler)
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+
+@contextmanager
+def redis_server(port: int = 0) -> Iterator[RedisServer]:
+    with RedisServer(port) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+            for connection in server.connections:
+                server.shutdown_request(connection.request)
+
+
+class _Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass
+
+
+@contextmanager
+def http_server(app: Flask, address: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
+    """Serve an application on a real socket; gives the port."""
+    server = make_server(address, port, app, threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server.port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,213 @@
+"""Starts the whole shop on 127.0.0.1 with the real nginx, Redis and PostgreSQL, in a directory of its own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from tests.services.test_edge import render
+
+ROOT = Path(__file__).parents[2]
+LOCAL = "127.0.0.1"
+PASSWORD = "a password"
+PATIENCE = 15.0
+
+
+def missing_programs() -> list[str]:
+    """Names of the programs that this machine lacks."""
+    return [name for name in ("nginx", "redis-server", "initdb", "postgres", "psql") if program(name) is None]
+
+
+def program(name: str) -> str | None:
+    """Find a program; Debian keeps PostgreSQL's and nginx outside of an ordinary user's PATH."""
+    places = [*map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), os.environ["PATH"]]
+    return shutil.which(name, path=os.pathsep.join([*places, "/usr/sbin"]))
+
+
+def until(what: str, good: Callable[[], bool], patience: float = PATIENCE) -> float:
+    """Wait until ``good``; return the seconds that it took."""
+    started = time.monotonic()
+    while not good():
+        assert time.monotonic() - started < patience, f"{what}: not within {patience} s"
+        threading.Event().wait(0.02)
+    return time.monotonic() - started
+
+
+def free_port() -> int:
+    with socket.create_server((LOCAL, 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex((LOCAL, port)) == 0
+
+
+@dataclass
+class Shop:
+    """The programs by name; ``ports`` tells where each listens."""
+
+    place: Path
+    ports: Mapping[str, int]
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def url(self, name: str, path: str) -> str:
+        return f"http://{LOCAL}:{self.ports[name]}{path}"
+
+    def start(self, name: str) -> None:
+        argv, environment = self._command(name)
+        # PostgreSQL and nginx are to run without privilege; as root they get another user.
+        user = "nobody" if os.geteuid() == 0 and name in {"postgres", "edge"} else None
+        with (self.place / f"{name}.log").open("ab") as log:
+            if user:
+                os.fchown(log.fileno(), pwd.getpwnam(user).pw_uid, -1)  # nginx opens /dev/stdout by its name
+            self.running[name] = subprocess.Popen(
+                argv, stdout=log, stderr=log, cwd=ROOT, env=environment, user=user, extra_groups=[] if user else None
+            )
+        until(f"{name} listens", lambda: listening(self.ports[name]))
+
+    def stop(self, name: str, number: signal.Signals = signal.SIGTERM) -> float:
+        """Stop a program; return the seconds until it had ended."""
+        process = self.running.pop(name)
+        process.send_signal(number)
+        started = time.monotonic()
+        process.wait(PATIENCE)
+        return time.monotonic() - started
+
+    def stop_all(self) -> None:
+        for name, process in self.running.items():
+            process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
+        for process in self.running.values():
+            process.wait(PATIENCE)
+
+    def connect(self, user: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
+        return psycopg.connect(
+            host=LOCAL, port=self.ports["postgres"], dbname="postgres", user=user, password=PASSWORD, autocommit=True
+        )
+
+    def query(self, statement: sql.SQL | sql.Composed) -> list[tuple[object, ...]]:
+        with self.connect() as connection:
+            return connection.execute(statement).fetchall()
+
+    def log(self, name: str) -> str:
+        return (self.place / f"{name}.log").read_text(encoding="utf-8")
+
+    def make_database(self) -> None:
+        secret = self.place / "password"
+        secret.write_text(f"{PASSWORD}\n", encoding="utf-8")
+        _give_away(self.place)
+        initdb = ["-D", "data", "-U", "postgres", "--pwfile", str(secret), "-A", "scram-sha-256", "--no-sync"]
+        user = "nobody" if os.geteuid() == 0 else None
+        subprocess.run(
+            [str(program("initdb")), *initdb],
+            cwd=self.place,
+            check=True,
+            capture_output=True,
+            user=user,
+            extra_groups=[] if user else None,
+            timeout=60,
+        )
+        self.start("postgres")
+        until("the database answers", self._database_answers)
+        with self.connect() as connection:
+            for role in ("product", "order"):
+                connection.execute(
+                    sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD))
+                )
+        self.apply_schema()
+
+    def apply_schema(self) -> str:
+        """Run schema.sql; return what psql said."""
+        names = ["-v", "product_role=product", "-v", "order_role=order"]
+        file = ["-f", str(ROOT / "services" / "database" / "schema.sql")]
+        done = subprocess.run(
+            [str(program("psql")), "-X", "-q", "-h", LOCAL, "-p", str(self.ports["postgres"]), *names, *file],
+            env={**os.environ, "PGUSER": "postgres", "PGDATABASE": "postgres", "PGPASSWORD": PASSWORD},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    def _database_answers(self) -> bool:
+        try:
+            with self.connect():
+                return True
+        except psycopg.OperationalError:
+            return False
+
+    def _command(self, name: str) -> tuple[Sequence[str], Mapping[str, str]]:
+        port = str(self.ports[name])
+        if name == "redis":
+            return [str(program("redis-server")), "--bind", LOCAL, "--port", port, "--save", ""], os.environ
+        if name == "postgres":
+            options = ["-D", "data", "-h", LOCAL, "-p", port, "-k", str(self.place), "-F"]
+            return ["/usr/bin/env", f"--chdir={self.place}", str(program("postgres")), *options], os.environ
+        if name == "edge":
+            servers = [f"server {LOCAL}:{self.ports[f'gateway-{n}']} max_fails=1 fail_timeout=1s;" for n in (1, 2)]
+            values = {"listen_address": LOCAL, "port": port, "upstream_servers": "\n        ".join(servers)}
+            file = self.place / "nginx.conf"
+            file.write_text(
+                render(**values, connect_timeout="1", run_dir=str(self.place), replica=name), encoding="utf-8"
+            )
+            return [str(program("nginx")), "-c", str(file)], os.environ
+        service = name.split("-", maxsplit=1)[0]
+        return [sys.executable, "-m", f"services.{service}"], self._environment(name)
+
+    def _environment(self, name: str) -> Mapping[str, str]:
+        service = name.split("-", maxsplit=1)[0]
+        return {
+            "PATH": os.environ["PATH"],
+            "BIND_ADDRESS": LOCAL,
+            "PORT": str(self.ports[name]),
+            "REPLICA": name,
+            "PRODUCT_URL": self.url("product-1", ""),
+            "ORDER_URL": self.url("order-1", ""),
+            "DATABASE_HOST": LOCAL,
+            "DATABASE_PORT": str(self.ports["postgres"]),
+            "DATABASE_NAME": "postgres",
+            "DATABASE_USER": service,
+            "DATABASE_PASSWORD_FILE": str(self.place / "password"),
+            "DATABASE_WAIT_TIMEOUT": "0.5",
+            "REDIS_HOST": LOCAL,
+            "REDIS_PORT": str(self.ports["redis"]),
+            "REDIS_BACKOFF": "0.3",
+        }
+
+
+def make_shop() -> Shop:
+    """Start everything; stop it with :meth:`Shop.stop_all` and remove ``place``."""
+    names = ("redis", "postgres", "product-1", "order-1", "gateway-1", "gateway-2", "edge")
+    shop = Shop(Path(tempfile.mkdtemp(prefix="shop-")), {name: free_port() for name in names})
+    try:
+        shop.make_database()
+        for name in names:
+            if name != "postgres":
+                shop.start(name)
+    except BaseException:
+        shop.stop_all()
+        raise
+    return shop
+
+
+def _give_away(place: Path) -> None:
+    """Let the user without privilege write in the directory."""
+    if os.geteuid() == 0:
+        for path in (place, *place.iterdir()):
+            os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)

@@ -1,0 +1,120 @@
+"""Settings: every mistake at once, and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.common import logs
+from services.common.serve import options
+from services.common.settings import ServerSettings, SettingsError
+from services.gateway.settings import Settings as GatewaySettings
+from services.order.settings import Settings as OrderSettings
+from services.product.settings import Settings as ProductSettings
+
+ROOT = Path(__file__).parents[2]
+SERVER = {"BIND_ADDRESS": "127.0.0.1", "PORT": "5000", "REPLICA": "product-1"}
+REDIS = {"REDIS_HOST": "redis", "REDIS_PORT": "6379"}
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> dict[str, str]:
+    secret = tmp_path / "password"
+    secret.write_text("hidden\n")
+    return {
+        "DATABASE_HOST": "postgres",
+        "DATABASE_PORT": "5432",
+        "DATABASE_NAME": "shop",
+        "DATABASE_USER": "product",
+        "DATABASE_PASSWORD_FILE": str(secret),
+    }
+
+
+def test_good_settings(database: dict[str, str]) -> None:
+    settings = ProductSettings.read({**SERVER, **REDIS, **database, "CACHE_TTL": "60"})
+    assert settings.server == ServerSettings("127.0.0.1", 5000, "product-1", 8, 10, "info")
+    assert settings.cache is not None
+    assert (settings.cache.ttl, settings.cache.backoff) == (60, 2)
+    assert ProductSettings.read({**SERVER, **database}).cache is None
+    assert settings.database.password == "hidden"
+    assert "hidden" not in repr(settings)
+    assert OrderSettings.read({**SERVER, **database}).database == settings.database
+
+
+def test_all_mistakes_are_told_at_once(database: dict[str, str], tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    wrong = {
+        **database,
+        "BIND_ADDRESS": "localhost",
+        "PORT": "65536",
+        "THREADS": "0",
+        "GRACEFUL_TIMEOUT": "\u0663",
+        "LOG_LEVEL": "loud",
+        "DATABASE_PASSWORD_FILE": str(empty),
+        "REDIS_TIMEOUT": "-1",
+        "REDIS_BACKOFF": "nan",
+        "REDIS_PORT": "9" * 5000,
+        "CACHE_TTL": "soon",
+    }
+    with pytest.raises(SettingsError) as caught:
+        ProductSettings.read(wrong)
+    assert [mistake.split(":")[0] for mistake in caught.value.mistakes] == [
+        "BIND_ADDRESS",
+        "PORT",
+        "THREADS",
+        "GRACEFUL_TIMEOUT",
+        "LOG_LEVEL",
+        "DATABASE_PASSWORD_FILE",
+        "REDIS_HOST",
+        "REDIS_PORT",
+        "REDIS_TIMEOUT",
+        "REDIS_BACKOFF",
+        "CACHE_TTL",
+    ]
+    assert caught.value.mistakes[1] == "PORT: expected a whole number from 1 to 65535, seen '65536'"
+
+
+@pytest.mark.parametrize("url", ["product", "https://product:5000", "http://product", "http://p:5/x", "http://p:x"])
+def test_an_upstream_needs_a_name_and_a_port(url: str) -> None:
+    with pytest.raises(SettingsError, match="PRODUCT_URL: expected http://NAME:PORT"):
+        GatewaySettings.read({**SERVER, "PRODUCT_URL": url, "ORDER_URL": "http://order:5000"})
+
+
+@pytest.mark.parametrize("service", ["gateway", "product", "order"])
+def test_a_service_with_wrong_settings_ends_with_2_and_no_traceback(service: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"services.{service}"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"{service}: BIND_ADDRESS: it is not set; set it in the environment\n" in done.stderr
+    assert f"{service}: PORT: it is not set; set it in the environment\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_addresses_of_both_families_are_bound() -> None:
+    assert options("product", ServerSettings("::1", 5000, "p", 8, 10, "info"))["bind"] == "[::1]:5000"
+    assert options("product", ServerSettings("127.0.0.1", 5000, "p", 8, 10, "info"))["bind"] == "127.0.0.1:5000"
+
+
+def test_a_log_line_is_json_with_the_request() -> None:
+    record = logging.makeLogRecord({"name": "x", "levelno": 20, "levelname": "INFO", "msg": "a\nb", "status": 200})
+    token = logs.request_id.set("r-1")
+    line = logs.JsonFormatter("product", "product-1").format(record)
+    logs.request_id.reset(token)
+    assert "\n" not in line
+    told = json.loads(line)
+    assert (told["message"], told["request_id"], told["status"]) == ("a\nb", "r-1", 200)
+    assert (told["service"], told["replica"], told["level"]) == ("product", "product-1", "info")
