@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 from collections.abc import Iterator
@@ -51,6 +52,9 @@ class Database:
             open=False,
         )
         self._pool.open(wait=False)
+        # Left to the end of the interpreter, the pool's threads could not be joined any more (from Python 3.13 on), and
+        # a service would take many seconds to stop.
+        atexit.register(self.close)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -80,6 +84,7 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
+        atexit.unregister(self.close)
         self._pool.close()
 
     def _check(self, connection: Connection) -> None:
