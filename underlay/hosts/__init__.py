@@ -1,0 +1,1 @@
+"""Where hosts come from: one interface (``base``), and namespaces behind it (``namespaces``)."""
