@@ -55,7 +55,7 @@ class UnderlayError(Exception):
         return cls(Problem(where, what, hint))
 
 
-class CheckFailed(UnderlayError):  # noqa: N818 - says what is the matter
+class CheckFailed(UnderlayError):
     """A check gave the answer no (exit 1)."""
 
     exit_code = Exit.CHECK_FAILED
@@ -67,7 +67,7 @@ class InputError(UnderlayError):
     exit_code = Exit.USAGE
 
 
-class NotReady(UnderlayError):  # noqa: N818 - says what is the matter
+class NotReady(UnderlayError):
     """The lab or the machine is not in a state to answer (exit 3)."""
 
     exit_code = Exit.NOT_READY

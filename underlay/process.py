@@ -18,6 +18,8 @@ _log = logging.getLogger("underlay.process")
 
 #: Characters of a failed program's output that are worth showing.
 _TAIL = 2000
+#: Seconds in which a killed program's output must have been read.
+_DRAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +103,10 @@ def run(
             stdout, stderr = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired as error:
             _kill_group(process)
-            stdout, stderr = process.communicate()
-            raise ProgramTimedOut(argv, timeout, stderr or stdout, where) from error
+            raise ProgramTimedOut(argv, timeout, _last_words(process), where) from error
         except BaseException:
             _kill_group(process)
+            process.wait()  # leaving the `with` by Ctrl-C does not
             raise
     done = Completed(tuple(argv), process.returncode, stdout, stderr, time.monotonic() - started)
     _log.debug("%s -> %d in %.3f s", line, done.returncode, done.seconds)
@@ -137,6 +139,16 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def _last_words(process: subprocess.Popen[str]) -> str:
+    """Return what a killed program said. A child that left its group keeps the pipe open, and is not waited for."""
+    try:
+        stdout, stderr = process.communicate(timeout=_DRAIN_S)
+    except subprocess.TimeoutExpired as late:
+        # Bytes in spite of text mode (Python's documentation of TimeoutExpired.output).
+        return (late.stderr or late.stdout or b"").decode(errors="replace")
+    return stderr or stdout
 
 
 def _missing(argv: Sequence[str], where: str) -> NotReady:

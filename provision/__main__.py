@@ -1,0 +1,214 @@
+"""``python3 -m provision``: work on a phase, on the host it runs on, as root."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import pwd
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from provision import engine, facts, phase1, secrets
+from provision.engine import Difference
+from provision.explain import explain
+from provision.kernel.network import Network
+from provision.resource import Phase
+from provision.supervisor import Supervisor
+from provision.system import System
+from underlay.errors import Exit, InputError, Problem, UnderlayError
+from underlay.topology import Plan, load_plan
+from underlay.wait import NotYet, until
+
+PHASES = {"phase1": phase1.build}
+_SETTINGS = Path("/etc/underlay")
+_STATE = Path("/var/lib/underlay")
+_LOCK = Path("/run/underlay-provision.lock")
+_REPOSITORY = Path(__file__).resolve().parent.parent
+
+_EXAMPLES = """examples:
+  python3 -m provision converge phase1    make this host as the plan says; again: "0 changes"
+  python3 -m provision check phase1       what differs, without touching it
+  python3 -m provision explain phase1     the same as a shell script to read
+  python3 -m provision remove phase1      take away all that phase 1 made
+exit codes: 0 good, 1 a check failed, 2 bad input, 3 this host is not in a state to answer"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one verb and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except UnderlayError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        return int(error.exit_code)
+    except PermissionError as error:
+        print(f"error: {error}\n    hint: provisioning works as root", file=sys.stderr)
+        return int(Exit.NOT_READY)
+    except KeyboardInterrupt:
+        print("interrupted; the next converge or remove takes it from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m provision",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, text in (
+        ("converge", "apply what differs"),
+        ("check", "say what differs, touch nothing (exit 1 if anything does)"),
+        ("remove", "take away all that carries the phase's mark"),
+        ("explain", "print the phase as a shell script"),
+    ):
+        sub = verbs.add_parser(verb, help=text, description=text)
+        sub.add_argument("phase", choices=sorted(PHASES))
+        sub.add_argument("--plan", type=Path, help="the plan (default: the one this lab was brought up with)")
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+        if verb == "converge":
+            sub.add_argument("--no-wait", action="store_true", help="do not wait until the programs serve")
+    verbs.add_parser("status", help="print what is on and what every program does, as one JSON object")
+    verbs.add_parser("boot", help="converge the phases that were on (run at boot)")
+    secret = verbs.add_parser("secret", help="write a role's password into a file that only its owner may read")
+    secret.add_argument("role")
+    secret.add_argument("path", type=Path)
+    secret.add_argument("--owner", default="root")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    match options.verb:
+        case "secret":
+            return _secret(options.role, options.path, options.owner)
+        case "boot":
+            return _boot()
+        case "status":
+            return _status()
+    plan, host = _plan(options.plan), _host_name()
+    if host not in {item.name for item in plan.hosts}:
+        raise InputError(Problem(host, "the plan has no host of this name", "give this host's name in topology.yaml"))
+    with _locked():
+        network = Network(host)
+        try:
+            return _verb(options, plan, host, network)
+        finally:
+            network.close()
+
+
+def _verb(options: argparse.Namespace, plan: Plan, host: str, network: Network) -> int:
+    phase = PHASES[options.phase](plan, host, facts.gather(plan, host, network))
+    if options.verb == "explain":
+        print(explain(phase, host), end="")
+        return int(Exit.GOOD)
+    system = System(host, phase.mark, plan.timeouts, network, Supervisor(host, plan.timeouts.command))
+    report = _report(options.json)
+    started = time.monotonic()
+    match options.verb:
+        case "converge":
+            _switch(phase, on=True)
+            found = engine.converge(phase, system, report, wait=not options.no_wait)
+            word = "changes"
+        case "remove":
+            found = engine.remove(phase, system, report)
+            _switch(phase, on=False)
+            word = "removed"
+        case _:
+            found = engine.check(phase, system)
+            for difference in found:
+                report(difference)
+            word = "differences"
+    seconds = time.monotonic() - started
+    if options.json:
+        items = [{"resource": item.identity, "what": item.what} for item in found]
+        print(json.dumps({"host": host, "phase": options.phase, "verb": options.verb, word: items, "seconds": seconds}))
+    else:
+        print(f"{host}: {options.phase}: {len(found)} {word} in {seconds:.2f} s")
+    return int(Exit.CHECK_FAILED) if options.verb == "check" and found else int(Exit.GOOD)
+
+
+def _report(quiet: bool) -> engine.Report:
+    def report(difference: Difference) -> None:
+        if not quiet:
+            print(f"  {difference}")
+
+    return report
+
+
+def _plan(path: Path | None) -> Plan:
+    recorded = _SETTINGS / "topology.yaml"
+    return load_plan(path or (recorded if recorded.exists() else _REPOSITORY / "topology.yaml"))
+
+
+def _host_name() -> str:
+    return os.uname().nodename.partition(".")[0]
+
+
+def _status() -> int:
+    plan = _plan(None)
+    states = Supervisor(_host_name(), plan.timeouts.command).programs()
+    on = sorted(name for name in PHASES if (_STATE / "on" / name).exists())
+    programs = {name: item.state for name, item in states.items()}
+    print(json.dumps({"host": _host_name(), "phases": on, "programs": programs}))
+    return int(Exit.GOOD)
+
+
+def _switch(phase: Phase, *, on: bool) -> None:
+    """Note durably whether the phase is on, so that it comes back after a reboot."""
+    flag = _STATE / "on" / phase.mark.phase
+    if on:
+        flag.parent.mkdir(parents=True, exist_ok=True)
+        flag.touch()
+    else:
+        flag.unlink(missing_ok=True)
+
+
+def _boot() -> int:
+    codes = [main(["converge", name]) for name in sorted(PHASES) if (_STATE / "on" / name).exists()]
+    return max(codes, default=int(Exit.GOOD))
+
+
+def _secret(role: str, path: Path, owner: str) -> int:
+    try:
+        entry = pwd.getpwnam(owner)
+    except KeyError:
+        hint = "name a user of this host; the image makes those that the shop needs"
+        raise InputError(Problem("--owner", f"there is no user {owner}", hint)) from None
+    text = secrets.password(_SETTINGS / "secret", role)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        os.fchown(descriptor, entry.pw_uid, entry.pw_gid)
+        file.write(text)
+    return int(Exit.GOOD)
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """Let one run at a time work on this host; a second one waits a little and then says who holds it."""
+    with _LOCK.open("a+") as file:
+
+        def held() -> bool | NotYet:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                return NotYet(f"process {file.read().strip() or '?'} is at work")
+            return True
+
+        until(held, deadline_s=60, what="the end of another provisioning run", where=_host_name())
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The kernel's network stack as the resources see it."""

@@ -1,0 +1,174 @@
+"""Files and directories.
+
+What lies below our own directories is ours; a file elsewhere is ours if one of its first lines says so.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from provision.marks import Mark
+from provision.resource import Command, Found, Resource, Step, Write
+from provision.system import NotOurs, System
+
+#: A directory of others, in which we put single, marked files: ip-netns(8).
+_NETNS = Path("/etc/netns")
+#: Each phase has a directory of its own here, for sockets and the like.
+_RUN = Path("/run/underlay")
+#: Bytes at the head of a file in which its mark stands.
+_HEAD = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Directory(Resource):
+    """A directory below one of our own."""
+
+    path: Path
+    mode: int = 0o755
+    owner: str = "root"
+
+    @property
+    def identity(self) -> str:
+        """See Resource."""
+        return f"directory {self.path}"
+
+    @property
+    def batched(self) -> bool:
+        """See Resource."""
+        return True
+
+    def observe(self, system: System) -> str | None:
+        """See Resource."""
+        if not self.path.is_dir():
+            return "is missing"
+        return _mode_and_owner(self.path, self.mode, self.owner)
+
+    def apply(self, system: System) -> None:
+        """See Resource."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        _own(self.path, self.mode, self.owner)
+
+    def say(self, mark: Mark) -> Sequence[Step]:
+        """See Resource."""
+        return (
+            Command(("install", "-d", "-m", f"{self.mode:o}", "-o", self.owner, "-g", _group(self.owner),
+                     str(self.path))),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile(Resource):
+    """A file with a given text, put in place whole or not at all."""
+
+    path: Path
+    text: str
+    mode: int = 0o644
+    owner: str = "root"
+
+    @property
+    def identity(self) -> str:
+        """See Resource."""
+        return f"file {self.path}"
+
+    @property
+    def batched(self) -> bool:
+        """See Resource."""
+        return True
+
+    def observe(self, system: System) -> str | None:
+        """See Resource."""
+        if not self.path.exists():
+            return "is missing"
+        seen = self.path.read_text(errors="replace")
+        if seen != self.text:
+            if not _ours(self.path, system):
+                raise NotOurs(system.host, f"a file {self.path}")
+            return "has another text than planned"
+        return _mode_and_owner(self.path, self.mode, self.owner)
+
+    def apply(self, system: System) -> None:
+        """See Resource."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_name(f".{self.path.name}.new")
+        draft.write_text(self.text)
+        _own(draft, self.mode, self.owner)
+        draft.replace(self.path)
+
+    def say(self, mark: Mark) -> Sequence[Step]:
+        """See Resource."""
+        return (Write(str(self.path), self.text, self.mode, self.owner),)
+
+
+def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
+    """Find our files: all below our directories, and marked ones in shared directories."""
+    for top in _own_directories(system):
+        for path in sorted(top.rglob("*")) if top.is_dir() else ():
+            if path.is_dir() and not path.is_symlink():
+                yield Found(f"directory {path}", _directory_remover(path))
+            else:
+                yield Found(f"file {path}", _file_remover(path))
+        if top.is_dir():
+            yield Found(f"directory {top}", _directory_remover(top))
+    # Below a run directory lies what programs put there while they run; it goes with its directory.
+    run = _RUN / system.mark.phase
+    if run.is_dir():
+        yield from (Found(f"directory {path}", _directory_remover(path)) for path in sorted(run.iterdir()))
+        yield Found(f"directory {run}", _directory_remover(run))
+    for path in sorted(_NETNS.glob("*/resolv.conf")):
+        if _ours(path, system):
+            yield Found(f"file {path}", _file_remover(path))
+
+
+def _own_directories(system: System) -> tuple[Path, ...]:
+    return (system.settings / system.mark.phase,)
+
+
+def _ours(path: Path, system: System) -> bool:
+    if any(path.is_relative_to(top) for top in (*_own_directories(system), system.state)):
+        return True
+    with path.open(errors="replace") as file:
+        return system.mark.text in file.read(_HEAD)
+
+
+def _directory_remover(path: Path) -> Callable[[System], None]:
+    return lambda system: shutil.rmtree(path, ignore_errors=True)
+
+
+def _file_remover(path: Path) -> Callable[[System], None]:
+    def remove(system: System) -> None:
+        path.unlink(missing_ok=True)
+        # /etc/netns/NAME is a directory for the one file in it.
+        if path.is_relative_to(_NETNS) and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+            if not any(_NETNS.iterdir()):
+                _NETNS.rmdir()
+
+    return remove
+
+
+def _own(path: Path, mode: int, owner: str) -> None:
+    entry = pwd.getpwnam(owner)
+    os.chown(path, entry.pw_uid, entry.pw_gid)
+    path.chmod(mode)
+
+
+def _mode_and_owner(path: Path, mode: int, owner: str) -> str | None:
+    there = path.stat()
+    if there.st_mode & 0o7777 != mode:
+        return f"mode is {there.st_mode & 0o7777:o}, planned {mode:o}"
+    seen = pwd.getpwuid(there.st_uid).pw_name
+    return None if seen == owner else f"owner is {seen}, planned {owner}"
+
+
+def _group(owner: str) -> str:
+    # `explain` may run where the host's users are unknown; there a user's group is taken to have the user's name.
+    try:
+        return grp.getgrgid(pwd.getpwnam(owner).pw_gid).gr_name
+    except KeyError:
+        return owner

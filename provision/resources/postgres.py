@@ -1,0 +1,147 @@
+"""A PostgreSQL cluster and the shop's database in it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from provision.marks import Mark
+from provision.resource import Await, Command, Feed, Found, Resource, Step
+from provision.system import System
+from underlay.wait import NotYet, until
+
+_USER = "postgres"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster(Resource):
+    """A cluster's data directory, as initdb makes it. ``programs`` is the directory of the server's programs."""
+
+    data: Path
+    programs: Path
+
+    @property
+    def identity(self) -> str:
+        """See Resource."""
+        return f"data {self.data}"
+
+    @property
+    def batched(self) -> bool:
+        """See Resource."""
+        return False
+
+    def observe(self, system: System) -> str | None:
+        """See Resource."""
+        return None if (self.data / "PG_VERSION").exists() else "is missing"
+
+    def apply(self, system: System) -> None:
+        """See Resource. The directory gets its name when it is whole: initdb takes a second and may be killed."""
+        draft = self.data.with_name(f"{self.data.name}.new")
+        for leftover in (draft, self.data):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        shutil.chown(self.data.parent, _USER, _USER)
+        system.run(*self._command(draft))
+        draft.rename(self.data)
+
+    def say(self, mark: Mark) -> Sequence[Step]:
+        """See Resource."""
+        return (
+            Command(("install", "-d", "-o", _USER, "-g", _USER, str(self.data.parent))),
+            Command(self._command(self.data)),
+        )
+
+    def _command(self, data: Path) -> tuple[str, ...]:
+        return ("setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--init-groups", "--",
+                str(self.programs / "initdb"), "--pgdata", str(data), "--no-sync", "--no-instructions",
+                "--encoding=UTF8", "--locale=C.UTF-8", "--auth-local=peer", "--auth-host=reject")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Database(Resource):
+    """Roles, tables and goods of the shop. ``sockets`` is the directory of the server's unix socket.
+
+    ``script`` is made for psql: safe to run again, and reads passwords from their files by itself. A digest of it is
+    kept as the database's comment, so that one question tells whether it has run.
+    """
+
+    name: str
+    sockets: Path
+    port: int
+    script: str
+
+    @property
+    def identity(self) -> str:
+        """See Resource."""
+        return f"database {self.name} of {self.sockets.name}"
+
+    @property
+    def batched(self) -> bool:
+        """See Resource."""
+        return False
+
+    def observe(self, system: System) -> str | None:
+        """See Resource."""
+        if not any(self.sockets.glob(".s.PGSQL.*")):
+            return "cannot be asked, its server is not running"
+        question = f"SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{self.name}'"  # noqa: S608 - a name of ours
+        answer = system.run(*self._psql("postgres"), "--command", question, check=False)
+        if not answer.ok:
+            return f"cannot be asked: {answer.stderr.strip()}"
+        return None if answer.stdout.strip() == self._digest else "lacks what its script makes"
+
+    def apply(self, system: System) -> None:
+        """See Resource."""
+        command = self._psql("postgres")
+
+        def server() -> bool | NotYet:
+            answer = system.run(*command, "--command", "SELECT 1", check=False)
+            return True if answer.ok else NotYet(answer.stderr.strip())
+
+        until(server, deadline_s=system.timeouts.ready, what="PostgreSQL's answer on its socket", where=system.host)
+        question = f"SELECT 1 FROM pg_database WHERE datname = '{self.name}'"  # noqa: S608 - a name of ours
+        known = system.run(*command, "--command", question)
+        if not known.stdout.strip():
+            system.run(*command, "--command", f'CREATE DATABASE "{self.name}"')
+        system.run(*self._psql(self.name), stdin=self._whole)
+
+    def say(self, mark: Mark) -> Sequence[Step]:
+        """See Resource."""
+        return (
+            Await((*self._psql("postgres"), "--command", "SELECT 1")),
+            Command((*self._psql("postgres"), "--command", f'CREATE DATABASE "{self.name}"')),
+            Feed(self._psql(self.name), self._whole),
+        )
+
+    @property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.script.encode()).hexdigest()
+
+    @property
+    def _whole(self) -> str:
+        return f"{self.script}\nCOMMENT ON DATABASE \"{self.name}\" IS '{self._digest}';\n"
+
+    def _psql(self, database: str) -> tuple[str, ...]:
+        return ("psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1",
+                "--host", str(self.sockets), "--port", str(self.port),
+                "--username", _USER, "--dbname", database)  # fmt: skip
+
+
+def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
+    """Find the data directories of our phase."""
+    top = system.state / system.mark.phase
+    for path in sorted(top.iterdir()) if top.is_dir() else ():
+        yield Found(f"data {path}", _remover(path))
+
+
+def _remover(path: Path) -> Callable[[System], None]:
+    def remove(system: System) -> None:
+        shutil.rmtree(path)
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+
+    return remove

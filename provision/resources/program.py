@@ -1,0 +1,202 @@
+"""Programs that supervisord looks after, each in its network namespace and under a user of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shlex
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from provision.kernel.network import NETNS_DIR, is_namespace
+from provision.marks import Mark
+from provision.resource import Command, Found, Resource, Step, Write
+from provision.resources.file import TextFile
+from provision.supervisor import CONFIG_DIR, ProgramState
+from provision.system import System
+
+_RUN_AS = Path(__file__).resolve().parent.parent / "run-as"
+LOG_DIR = Path("/var/log/supervisor")
+_ALIVE = ("RUNNING", "STARTING")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """How a program shows that it serves: a TCP connection or, with ``path``, a GET that is answered with 200."""
+
+    address: IPv4Address
+    port: int
+    path: str | None = None
+
+    def ask(self, timeout: float) -> str | None:
+        """Return None if it serves, else what was seen; ``timeout`` in seconds."""
+        place = f"{self.address}:{self.port}"
+        if self.path is None:
+            try:
+                socket.create_connection((str(self.address), self.port), timeout).close()
+            except OSError as error:
+                return f"{place}: {error}"
+            return None
+        connection = http.client.HTTPConnection(str(self.address), self.port, timeout=timeout)
+        try:
+            connection.request("GET", self.path)
+            answer = connection.getresponse()
+            body = answer.read().decode(errors="replace").strip()
+        except (OSError, http.client.HTTPException) as error:
+            return f"{place}{self.path}: {error}"
+        finally:
+            connection.close()
+        return None if answer.status == http.HTTPStatus.OK else f"{place}{self.path}: {answer.status} {body}"
+
+
+@dataclass(frozen=True, slots=True)
+class Program(Resource):
+    """A supervised program.
+
+    ``namespace`` None runs it in the host's own network namespace. ``inputs`` are the texts of files that it reads when
+    it starts: if one changes, the program is started again. ``user`` "root" leaves it root.
+    """
+
+    name: str
+    namespace: str | None
+    user: str
+    argv: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    directory: str = "/"
+    inputs: tuple[str, ...] = ()
+    ready: Ready | None = None
+    stop_signal: str = "TERM"
+    stop_wait: int = 10
+
+    @property
+    def identity(self) -> str:
+        """See Resource."""
+        return f"program {self.name}"
+
+    @property
+    def batched(self) -> bool:
+        """See Resource."""
+        return False
+
+    def observe(self, system: System) -> str | None:
+        """See Resource."""
+        difference = self._config(system.mark).observe(system)
+        if difference:
+            return f"its configuration {difference}"
+        state = system.supervisor.programs().get(self.name)
+        if state is None:
+            return "is not supervised"
+        if state.state not in _ALIVE:
+            return f"is {state.state} ({state.description})"
+        return self._misplaced(state)
+
+    def prepare(self, system: System) -> None:
+        """See Resource: ask a program that cannot stay as it is to stop, so that all of them end at the same time."""
+        state = system.supervisor.programs().get(self.name)
+        if state and state.pid and (self._config(system.mark).observe(system) or self._misplaced(state)):
+            system.supervisor.stop(self.name)
+
+    def apply(self, system: System) -> None:
+        """See Resource."""
+        supervisor = system.supervisor
+        config = self._config(system.mark)
+        state = supervisor.programs().get(self.name)
+        changed = config.observe(system) is not None
+        if state and state.pid and (changed or self._misplaced(state) or state.state == "STOPPING"):
+            supervisor.stop(self.name)
+            supervisor.stopped(self.name)
+        if changed:
+            supervisor.forget(self.name)
+            config.apply(system)
+        if changed or state is None:
+            supervisor.reload()
+            supervisor.add(self.name)
+        supervisor.start(self.name)
+
+    def say(self, mark: Mark) -> Sequence[Step]:
+        """See Resource."""
+        config = self._config(mark)
+        return (
+            Write(str(config.path), config.text),
+            Command(("supervisorctl", "update", self.name)),
+            Command(("supervisorctl", "start", self.name)),
+        )
+
+    def _config(self, mark: Mark) -> TextFile:
+        return TextFile(CONFIG_DIR / f"{self.name}.conf", self._text(mark))
+
+    def _text(self, mark: Mark) -> str:
+        words = list(self.argv)
+        if self.user != "root":
+            words = [str(_RUN_AS), self.user, *words]
+        if self.namespace:
+            words = ["ip", "netns", "exec", self.namespace, *words]
+        digest = hashlib.sha256("\0".join(self.inputs).encode()).hexdigest()[:12]
+        settings = {
+            "command": shlex.join(words).replace("%", "%%"),
+            "directory": self.directory,
+            "environment": ",".join(f'{key}="{value}"'.replace("%", "%%") for key, value in self.environment),
+            "autostart": "false",
+            "autorestart": "true",
+            "startsecs": "1",
+            "startretries": "20",
+            "stopsignal": self.stop_signal,
+            "stopwaitsecs": str(self.stop_wait),
+            "killasgroup": "true",
+            "redirect_stderr": "true",
+            "stdout_logfile": str(LOG_DIR / f"{self.name}.log"),
+            "stdout_logfile_maxbytes": "1MB",
+            "stdout_logfile_backups": "1",
+        }
+        head = f"; {mark.text} Inputs: {digest}\n[program:{self.name}]\n"
+        return head + "".join(f"{key}={value}\n" for key, value in settings.items() if value)
+
+    def _misplaced(self, state: ProgramState) -> str | None:
+        """Return what is wrong with the network namespace that the process is in.
+
+        A namespace that was deleted lives on, without its name, as long as a process is in it.
+        """
+        if not state.pid or self.namespace is None or not is_namespace(NETNS_DIR / self.namespace):
+            return None if self.namespace is None else f"its namespace {self.namespace} is missing"
+        try:
+            own = Path(f"/proc/{state.pid}/ns/net").stat()
+        except FileNotFoundError:
+            return None
+        named = (NETNS_DIR / self.namespace).stat()
+        if (own.st_dev, own.st_ino) in ((named.st_dev, named.st_ino), _own_namespace()):
+            return None  # in its own, or just started and about to enter it
+        return f"runs in a network namespace that is no longer {self.namespace}"
+
+
+def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
+    """Find the programs whose configuration carries our mark."""
+    for path in sorted(CONFIG_DIR.glob("*.conf")) if CONFIG_DIR.is_dir() else ():
+        if system.mark.text in path.read_text(errors="replace"):
+            name = path.stem
+            yield Found(f"program {name}", _remover(name, path), _stopper(name))
+
+
+def _stopper(name: str) -> Callable[[System], None]:
+    return lambda system: system.supervisor.stop(name)
+
+
+def _remover(name: str, path: Path) -> Callable[[System], None]:
+    def remove(system: System) -> None:
+        if name in system.supervisor.programs():
+            system.supervisor.stopped(name)
+            system.supervisor.forget(name)
+        path.unlink(missing_ok=True)
+        system.supervisor.reload()
+        for log in LOG_DIR.glob(f"{name}.log*"):
+            log.unlink()
+
+    return remove
+
+
+def _own_namespace() -> tuple[int, int]:
+    there = os.stat("/proc/self/ns/net")  # noqa: PTH116
+    return there.st_dev, there.st_ino

@@ -1,0 +1,49 @@
+"""Password files: derived from the lab's secret, readable by one user only, never shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from provision import secrets
+from provision.marks import Mark
+from provision.resource import Command, Resource, Step
+from provision.resources.file import TextFile
+from provision.system import System
+
+_MODE = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordFile(Resource):
+    """A file that holds the password of ``role``; ``owner`` may read it."""
+
+    path: Path
+    role: str
+    owner: str
+
+    @property
+    def identity(self) -> str:
+        """See Resource."""
+        return f"file {self.path}"
+
+    @property
+    def batched(self) -> bool:
+        """See Resource."""
+        return True
+
+    def observe(self, system: System) -> str | None:
+        """See Resource."""
+        return self._file(system).observe(system)
+
+    def apply(self, system: System) -> None:
+        """See Resource."""
+        self._file(system).apply(system)
+
+    def say(self, mark: Mark) -> Sequence[Step]:
+        """See Resource."""
+        return (Command(("python3", "-m", "provision", "secret", self.role, str(self.path), "--owner", self.owner)),)
+
+    def _file(self, system: System) -> TextFile:
+        return TextFile(self.path, secrets.password(system.settings / "secret", self.role), _MODE, self.owner)
