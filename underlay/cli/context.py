@@ -1,0 +1,58 @@
+"""What verbs share: the plan that was asked for, and the lab that is up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from underlay.errors import NotReady, Problem
+from underlay.hosts.base import Host, Lab
+from underlay.topology import Plan, load_plan
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+PHASES = ("phase1",)
+#: The environment variable by which a shell asks for completion.
+COMPLETE_VARIABLE = "_LAB_COMPLETE"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options before the verb; ``plan_path`` is None if none was given."""
+
+    plan_path: Path | None
+
+    def plan(self) -> Plan:
+        """Read the plan; InputError shows all its mistakes."""
+        return load_plan(self.plan_path or REPOSITORY / "topology.yaml")
+
+    def lab(self) -> Lab:
+        """Return the plan's lab; NotReady if it is not up."""
+        from underlay.hosts import namespaces
+
+        name = self.plan().lab
+        lab = namespaces.find_lab(name)
+        if lab is None:
+            raise NotReady(Problem(f"lab {name}", "it is not up", "bring it up: ./lab up"))
+        return lab
+
+    def host(self, name: str) -> Host:
+        """Return one host of the plan's lab; UsageError names the ones there are."""
+        hosts = self.lab().hosts
+        if name not in hosts:
+            raise click.UsageError(f"there is no host {name}; the lab has {', '.join(hosts)}")
+        return hosts[name]
+
+
+pass_settings = click.make_pass_decorator(Settings)
+
+
+def complete_host(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Offer the hosts of the shipped plan."""
+    return [host.name for host in Settings(None).plan().hosts if host.name.startswith(incomplete)]
+
+
+def complete_namespace(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Offer the namespaces of the shipped plan."""
+    return [item.namespace for _, item in Settings(None).plan().replicas() if item.namespace.startswith(incomplete)]

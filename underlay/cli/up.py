@@ -1,0 +1,85 @@
+"""`underlay up`: from whatever is there to a lab with Phase 1 on it."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import click
+
+from underlay.cli import status
+from underlay.cli.context import PHASES, REPOSITORY, Settings, pass_settings
+from underlay.cli.progress import Bar
+from underlay.errors import NotReady, Problem
+from underlay.hosts.base import Host
+from underlay.hosts.provisioning import provision, tell_plan
+from underlay.topology import Plan
+
+
+@click.command()
+@click.option("--no-phase", is_flag=True, help="Only the hosts, with nothing on them.")
+@pass_settings
+def up(settings: Settings, *, no_phase: bool) -> None:
+    """Bring the lab up: install what is missing, build the image, start the hosts, converge Phase 1.
+
+    May be run again at any time; what is there stays. The machine's own interfaces, rules and settings are not touched.
+
+    \b
+    Examples:
+      ./lab up
+      ./lab up --no-phase
+      ./lab --plan other.yaml up      a second lab beside the first
+    """
+    from underlay import machine
+    from underlay.hosts import namespaces
+    from underlay.hosts.state import store
+    from underlay.image import build_image, use_image
+
+    started = time.monotonic()
+    plan = settings.plan()
+    for note in machine.collisions(plan):
+        click.echo(f"note: {note}", err=True)
+    with Bar() as bar:
+        machine.install_missing(bar, lambda text: click.echo(text, err=True))
+        image = build_image(progress=bar)
+        use_image(image, plan.lab, store(plan.lab).directory)
+        lab = namespaces.up(plan, image.rootfs, REPOSITORY, bar)
+        if not no_phase:
+            tell_plan(lab, plan)
+            for phase in PHASES:
+                bar.step(f"converging {phase}")
+                _converge(plan, tuple(lab.hosts.values()), phase)
+    status.show(lab.plan, status.look(lab))
+    click.echo(f"\nup in {time.monotonic() - started:.1f} s. Try:\n")
+    for line in _suggestions(plan, converged=not no_phase):
+        click.echo(f"  {line}")
+
+
+def _converge(plan: Plan, hosts: tuple[Host, ...], phase: str) -> None:
+    """Converge all hosts in parallel; NotReady, with what they said, if one of them did not."""
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda host: provision(plan, host, "converge", phase), hosts))
+    failed = [
+        Problem(host.name, f"{phase} did not converge:\n{said.stderr or said.stdout}", f"see: ./lab logs {host.name}")
+        for host, said in zip(hosts, done, strict=True)
+        if not said.ok
+    ]
+    if failed:
+        raise NotReady(*failed)
+
+
+def _suggestions(plan: Plan, *, converged: bool) -> tuple[str, ...]:
+    first = plan.hosts[0].name
+    if not converged:
+        return (f"./lab shell {first}", f"./lab explain phase1 --host {first}", "./lab converge phase1")
+    inside = plan.services[0].replicas[0].namespace
+    host = plan.services[0].host
+    if not plan.published:
+        return (f"./lab exec {host} --in {inside} -- ip route", f"./lab explain phase1 --host {host}", "./lab test")
+    entry = plan.published[0]
+    visitor = next((item.name for item in plan.hosts if item.name != entry.host), entry.host)
+    return (
+        f"./lab exec {visitor} -- curl -si http://{entry.host}:{entry.port}/api/products",
+        f"./lab exec {host} --in {inside} -- ip route",
+        "./lab test",
+    )
