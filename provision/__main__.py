@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         ("check", "say what differs, touch nothing (exit 1 if anything does)"),
         ("remove", "take away all that carries the phase's mark"),
         ("explain", "print the phase as a shell script"),
+        ("note", "write down the host's own settings that the phase changes (the script of explain begins with it)"),
     ):
         sub = verbs.add_parser(verb, help=text, description=text)
         sub.add_argument("phase", choices=sorted(PHASES))
@@ -109,6 +110,11 @@ def _verb(options: argparse.Namespace, plan: Plan, host: str, network: Network) 
         print(explain(phase, host), end="")
         return int(Exit.GOOD)
     system = System(host, phase.mark, plan.timeouts, network, Supervisor(host, plan.timeouts.command))
+    if options.verb == "note":
+        for resource in phase.resources:
+            resource.note(system)
+        _switch(phase, on=True)
+        return int(Exit.GOOD)
     report = _report(options.json)
     started = time.monotonic()
     match options.verb:
@@ -144,7 +150,16 @@ def _report(quiet: bool) -> engine.Report:
 
 def _plan(path: Path | None) -> Plan:
     recorded = _SETTINGS / "topology.yaml"
-    return load_plan(path or (recorded if recorded.exists() else _REPOSITORY / "topology.yaml"))
+    plan = load_plan(path or (recorded if recorded.exists() else _REPOSITORY / "topology.yaml"))
+    return plan.patient(_patience())
+
+
+def _patience() -> float:
+    """Return how many times longer than the plan says things may take on this host."""
+    try:
+        return float(json.loads((_SETTINGS / "host.json").read_text()).get("patience", 1))
+    except FileNotFoundError:
+        return 1.0
 
 
 def _host_name() -> str:

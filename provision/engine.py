@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from provision.kernel.netlink import KernelRefused
 from provision.resource import Found, Kind, Phase, Resource
 from provision.resources import file, ip, link, namespace, postgres, program, rules, sysctl
 from provision.resources.program import Program
@@ -68,11 +69,22 @@ def converge(
     still differs after a few passes, or a program does not serve in time.
     """
     mended: list[Difference] = []
-    for _ in range(_PASSES):
-        changes = converge_once(phase, system, report, kinds)
+
+    def noted(difference: Difference) -> None:
+        mended.append(difference)
+        report(difference)
+
+    for attempt in range(_PASSES):
+        try:
+            changes = converge_once(phase, system, noted, kinds)
+        except KernelRefused:
+            # What was seen may have gone since: the kernel clears deleted namespaces away in its own time. Look again.
+            system.network.discard()
+            if attempt == _PASSES - 1:
+                raise
+            continue
         if not changes:
             break
-        mended += changes
     else:
         left = check(phase, system, kinds)
         raise NotReady(*(Problem(system.host, f"{item} (after {_PASSES} attempts)") for item in left or mended))

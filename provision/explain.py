@@ -6,7 +6,7 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 
-from provision.resource import Await, Command, Feed, Phase, Step, Write
+from provision.resource import Await, Background, Command, Feed, Phase, Step, Write
 
 _WIDTH = 100
 _END = "END"
@@ -21,6 +21,10 @@ def explain(phase: Phase, host: str) -> str:
         f"# To take it away again: python3 -m provision remove {phase.mark.phase}",
         "set -eu",
     ]
+    if any(resource.notes for resource in phase.resources):
+        lines += ["", "# Write down how the host's own settings are now, so that they can be put back."]
+        lines += [f"python3 -m provision note {phase.mark.phase}"]
+    steps: list[Step] = []
     for number, section in enumerate(phase.sections, start=1):
         if not section.resources:
             continue
@@ -29,7 +33,10 @@ def explain(phase: Phase, host: str) -> str:
         for resource in section.resources:
             lines += ["", f"# {resource.identity}"]
             for step in resource.say(phase.mark):
+                steps.append(step)
                 lines += _lines(step)
+    if any(isinstance(step, Background) for step in steps):
+        lines += ["", "", "# The supervisor watches a program for a second before it calls it running.", "wait"]
     return "\n".join([*lines, ""])
 
 
@@ -37,6 +44,8 @@ def _lines(step: Step) -> Iterator[str]:
     match step:
         case Command(argv):
             yield shlex.join(argv)
+        case Background(argv):
+            yield f"{shlex.join(argv)} &"
         case Await(argv):
             yield f"until {shlex.join(argv)} >/dev/null 2>&1; do sleep 0.1; done"
         case Feed(argv, text):

@@ -119,6 +119,7 @@ def _namespace(plan: Plan, service: Service, tier: Tier, replica: Replica) -> tu
         TextFile(
             Path("/etc/netns") / name / "resolv.conf",
             f"# {PHASE1.text}\nnameserver {tier.gateway.ip}\nsearch {plan.domain}\noptions timeout:1 attempts:2\n",
+            in_place=True,
         ),
     )
 
@@ -155,7 +156,8 @@ def _names(plan: Plan, host: str) -> Section:
             "",
         )
     )
-    hosts_file = f"# {PHASE1.text}\n{hosts}"
+    names = TextFile(directory / "hosts", f"# {PHASE1.text}\n{hosts}")
+    settings = TextFile(directory / "dnsmasq.conf", config)
     return Section(
         "Names",
         "One dnsmasq serves the plan's names to all namespaces of the host, as Docker's embedded DNS does for "
@@ -163,14 +165,14 @@ def _names(plan: Plan, host: str) -> Section:
         (
             Directory(_SETTINGS),
             Directory(directory),
-            TextFile(directory / "hosts", hosts_file),
-            TextFile(directory / "dnsmasq.conf", config),
+            names,
+            settings,
             Program(
                 "dns",
                 None,
                 "root",  # dnsmasq binds port 53 and then becomes the user named in its configuration
-                ("dnsmasq", f"--conf-file={directory / 'dnsmasq.conf'}"),
-                inputs=(config, hosts_file),
+                ("dnsmasq", f"--conf-file={settings.path}"),
+                inputs=(settings, names),
             ),
         ),
     )

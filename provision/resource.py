@@ -43,7 +43,14 @@ class Await:
     argv: tuple[str, ...]
 
 
-Step: TypeAlias = Command | Write | Feed | Await
+@dataclass(frozen=True, slots=True)
+class Background:
+    """A command that nobody waits for before the end of the script."""
+
+    argv: tuple[str, ...]
+
+
+Step: TypeAlias = Command | Write | Feed | Await | Background
 
 
 class Resource(ABC):
@@ -60,6 +67,14 @@ class Resource(ABC):
     def batched(self) -> bool:
         """Whether apply needs nothing that is still queued, so that many resources travel together."""
         return False
+
+    @property
+    def notes(self) -> bool:
+        """Whether it changes a setting of the host whose value before must be known to remove it."""
+        return False
+
+    def note(self, system: System) -> None:  # noqa: B027 - most need nothing
+        """Write that value into the ledger."""
 
     @abstractmethod
     def observe(self, system: System) -> str | None:

@@ -99,7 +99,7 @@ def _postgres(plan: Plan, service: Service, replica: Replica, facts: Facts) -> t
         if source.program is kind and plan.allows(source.name, service.name)
     ]
     # https://www.postgresql.org/docs/current/auth-pg-hba-conf.html; root comes in as superuser to make the database.
-    access = "\n".join(
+    access_text = "\n".join(
         (
             f"# {PHASE1.text}",
             "local all postgres peer map=lab",
@@ -107,21 +107,22 @@ def _postgres(plan: Plan, service: Service, replica: Replica, facts: Facts) -> t
             "",
         )
     )
-    users = f"# {PHASE1.text}\nlab root postgres\nlab postgres postgres\n"
+    access = TextFile(settings / "pg_hba.conf", access_text)
+    users = TextFile(settings / "pg_ident.conf", f"# {PHASE1.text}\nlab root postgres\nlab postgres postgres\n")
     options = {
         "listen_addresses": str(replica.ip),
         "port": str(service.port),
         "unix_socket_directories": str(sockets),
-        "hba_file": str(settings / "pg_hba.conf"),
-        "ident_file": str(settings / "pg_ident.conf"),
+        "hba_file": str(access.path),
+        "ident_file": str(users.path),
         "shared_buffers": "32MB",
         "max_connections": "100",
     }
     words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
     return (
         Directory(settings),
-        TextFile(settings / "pg_hba.conf", access),
-        TextFile(settings / "pg_ident.conf", users),
+        access,
+        users,
         Directory(_RUN),
         Directory(sockets, owner="postgres"),
         Cluster(cluster, facts.postgres),
@@ -211,7 +212,7 @@ def _edge(plan: Plan, service: Service, replica: Replica) -> tuple[Resource, ...
         for item in target.replicas
     ]
     template = _EdgeTemplate((_SHOP / "edge" / "nginx.conf.template").read_text())
-    config = f"# {PHASE1.text}\n" + template.substitute(
+    text = template.substitute(
         listen_address=str(replica.ip),
         port=str(service.port),
         upstream_servers="\n        ".join(gateways),
@@ -219,16 +220,17 @@ def _edge(plan: Plan, service: Service, replica: Replica) -> tuple[Resource, ...
         run_dir=str(run),
         replica=replica.name,
     )
+    config = TextFile(settings / "nginx.conf", f"# {PHASE1.text}\n{text}")
     return (
         Directory(settings),
-        TextFile(settings / "nginx.conf", config),
+        config,
         Directory(_RUN),
         Directory(run, owner=_USER),
         Program(
             replica.name,
             replica.namespace,
             _USER,
-            ("nginx", "-e", "stderr", "-c", str(settings / "nginx.conf")),
+            ("nginx", "-e", "stderr", "-c", str(config.path)),
             inputs=(config,),
             ready=Ready(replica.ip, service.port, "/health"),
             stop_signal="QUIT",

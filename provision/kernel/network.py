@@ -155,6 +155,14 @@ class Network:
         self._planned_indexes.clear()
         self._next_index.clear()
 
+    def discard(self) -> None:
+        """Drop what is queued, and close: after a refusal nothing that was seen or chosen can be relied on."""
+        self._queue = {}
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors = {}
+        self.close()
+
     def where(self, namespace: str | None) -> str:
         """Return the place's name for messages: ``host1`` or ``host1/gateway-1``."""
         return self._host if namespace is None else f"{self._host}/{namespace}"

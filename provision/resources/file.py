@@ -64,12 +64,17 @@ class Directory(Resource):
 
 @dataclass(frozen=True, slots=True)
 class TextFile(Resource):
-    """A file with a given text, put in place whole or not at all."""
+    """A file with a given text, put in place whole or not at all.
+
+    With ``in_place`` a file that is there is written over instead: it is bound into the mount namespaces of running
+    programs, which would go on seeing the old one.
+    """
 
     path: Path
     text: str
     mode: int = 0o644
     owner: str = "root"
+    in_place: bool = False
 
     @property
     def identity(self) -> str:
@@ -95,6 +100,10 @@ class TextFile(Resource):
     def apply(self, system: System) -> None:
         """See Resource."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.in_place and self.path.exists():
+            self.path.write_text(self.text)
+            _own(self.path, self.mode, self.owner)
+            return
         draft = self.path.with_name(f".{self.path.name}.new")
         draft.write_text(self.text)
         _own(draft, self.mode, self.owner)
@@ -137,7 +146,12 @@ def _ours(path: Path, system: System) -> bool:
 
 
 def _directory_remover(path: Path) -> Callable[[System], None]:
-    return lambda system: shutil.rmtree(path, ignore_errors=True)
+    def remove(system: System) -> None:
+        shutil.rmtree(path, ignore_errors=True)
+        if path.parent == _RUN and not any(_RUN.iterdir()):
+            _RUN.rmdir()
+
+    return remove
 
 
 def _file_remover(path: Path) -> Callable[[System], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -222,7 +223,12 @@ def _delete(system: System, name: str, namespace: str | None = None) -> None:
     state = view.links.get(name) if view else None
     if view is None or state is None:
         return
-    view.send([netlink.request(f"delete {name}", netlink.DELLINK, 0, {"index": state.index})])
+    try:
+        view.send([netlink.request(f"delete {name}", netlink.DELLINK, 0, {"index": state.index})])
+    except netlink.KernelRefused as refused:
+        # The kernel clears a deleted namespace away in its own time, and with it the other end of this pair.
+        if refused.errno != errno.ENODEV:
+            raise
     network.close()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from provision.kernel.network import NETNS_DIR, is_namespace
 from provision.marks import Mark
-from provision.resource import Command, Found, Resource, Step, Write
+from provision.resource import Background, Command, Found, Resource, Step, Write
 from provision.resources.file import TextFile
 from provision.supervisor import CONFIG_DIR, ProgramState
 from provision.system import System
@@ -57,8 +57,9 @@ class Ready:
 class Program(Resource):
     """A supervised program.
 
-    ``namespace`` None runs it in the host's own network namespace. ``inputs`` are the texts of files that it reads when
-    it starts: if one changes, the program is started again. ``user`` "root" leaves it root.
+    ``namespace`` None runs it in the host's own network namespace. ``inputs`` are the files that it reads when it
+    starts: if one of them is not as planned, nobody knows what the program has read, and it is started again.
+    ``user`` "root" leaves it root.
     """
 
     name: str
@@ -67,7 +68,7 @@ class Program(Resource):
     argv: tuple[str, ...]
     environment: tuple[tuple[str, str], ...] = ()
     directory: str = "/"
-    inputs: tuple[str, ...] = ()
+    inputs: tuple[TextFile, ...] = ()
     ready: Ready | None = None
     stop_signal: str = "TERM"
     stop_wait: int = 10
@@ -87,6 +88,8 @@ class Program(Resource):
         difference = self._config(system.mark).observe(system)
         if difference:
             return f"its configuration {difference}"
+        if stale := self._stale(system):
+            return stale
         state = system.supervisor.programs().get(self.name)
         if state is None:
             return "is not supervised"
@@ -97,7 +100,10 @@ class Program(Resource):
     def prepare(self, system: System) -> None:
         """See Resource: ask a program that cannot stay as it is to stop, so that all of them end at the same time."""
         state = system.supervisor.programs().get(self.name)
-        if state and state.pid and (self._config(system.mark).observe(system) or self._misplaced(state)):
+        if state is None or not state.pid:
+            return
+        # Stopped before its files are mended: if this run dies in between, the next one finds it stopped and starts it.
+        if self._config(system.mark).observe(system) or self._stale(system) or self._misplaced(state):
             system.supervisor.stop(self.name)
 
     def apply(self, system: System) -> None:
@@ -123,8 +129,13 @@ class Program(Resource):
         return (
             Write(str(config.path), config.text),
             Command(("supervisorctl", "update", self.name)),
-            Command(("supervisorctl", "start", self.name)),
+            Background(("supervisorctl", "start", self.name)),
         )
+
+    def _stale(self, system: System) -> str | None:
+        """Return which of the files that it reads is not as planned."""
+        differences = ((file.path, file.observe(system)) for file in self.inputs)
+        return next((f"reads {path}, which {what}" for path, what in differences if what), None)
 
     def _config(self, mark: Mark) -> TextFile:
         return TextFile(CONFIG_DIR / f"{self.name}.conf", self._text(mark))
@@ -135,7 +146,7 @@ class Program(Resource):
             words = [str(_RUN_AS), self.user, *words]
         if self.namespace:
             words = ["ip", "netns", "exec", self.namespace, *words]
-        digest = hashlib.sha256("\0".join(self.inputs).encode()).hexdigest()[:12]
+        digest = hashlib.sha256("\0".join(file.text for file in self.inputs).encode()).hexdigest()[:12]
         settings = {
             "command": shlex.join(words).replace("%", "%%"),
             "directory": self.directory,

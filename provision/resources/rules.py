@@ -57,6 +57,17 @@ class Table(Resource):
         """See Resource."""
         return False
 
+    @property
+    def notes(self) -> bool:
+        """See Resource."""
+        return bool(self.policies)
+
+    def note(self, system: System) -> None:
+        """See Resource."""
+        seen = _saved(system, self.table)
+        for name, _ in self.policies:
+            system.ledger.note(f"{_LEDGER}{self.table} {name}", seen.policies.get(name, "ACCEPT"))
+
     def observe(self, system: System) -> str | None:
         """See Resource."""
         seen = _saved(system, self.table)
@@ -78,9 +89,8 @@ class Table(Resource):
 
     def apply(self, system: System) -> None:
         """See Resource."""
+        self.note(system)
         seen = _saved(system, self.table)
-        for name, _ in self.policies:
-            system.ledger.note(f"{_LEDGER}{self.table} {name}", seen.policies.get(name, "ACCEPT"))
         _restore(system, self._text(system.mark, seen))
 
     def say(self, mark: Mark) -> Sequence[Step]:

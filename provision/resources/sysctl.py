@@ -41,6 +41,17 @@ class Sysctl(Resource):
         """See Resource. A parameter of a link needs the link; others need only their namespace."""
         return self.of_link is None
 
+    @property
+    def notes(self) -> bool:
+        """See Resource."""
+        return self.namespace is None and self.of_link is None
+
+    def note(self, system: System) -> None:
+        """See Resource."""
+        before = self._read()
+        if self.notes and before is not None:
+            system.ledger.note(_LEDGER + self.key, before)
+
     def observe(self, system: System) -> str | None:
         """See Resource."""
         seen = self._read()
@@ -54,8 +65,7 @@ class Sysctl(Resource):
         if before is None:
             where = system.network.where(self.namespace)
             raise NotReady(Problem(where, f"this kernel has no parameter {self.key}", self.missing_hint))
-        if self.namespace is None and self.of_link is None:
-            system.ledger.note(_LEDGER + self.key, before)
+        self.note(system)
         with _at(self.namespace):
             _path(self.key).write_text(self.value)
 

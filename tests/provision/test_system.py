@@ -1,0 +1,124 @@
+"""What is kept on a host: the ledger of former values, and the lab's secret."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from provision import secrets
+from provision.kernel.network import Network
+from provision.marks import PHASE1
+from provision.resources.secret import PasswordFile
+from provision.supervisor import Supervisor
+from provision.system import Ledger, NotOurs, System
+from underlay.errors import Exit
+from underlay.topology import Timeouts
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "state" / "phase1.ledger")
+
+
+def test_first_value_stays(ledger: Ledger) -> None:
+    ledger.note("sysctl net.ipv4.ip_forward", "0")
+    ledger.note("sysctl net.ipv4.ip_forward", "1")
+    ledger.note("policy filter FORWARD", "ACCEPT")
+    assert ledger.read() == {"sysctl net.ipv4.ip_forward": "0", "policy filter FORWARD": "ACCEPT"}
+    assert Ledger(ledger.path).read() == ledger.read()
+
+
+def test_struck_entry_is_gone_and_the_last_one_takes_the_file_along(ledger: Ledger) -> None:
+    ledger.note("a", "1")
+    ledger.note("b", "2")
+    ledger.strike("a")
+    ledger.strike("never noted")
+    assert ledger.read() == {"b": "2"}
+    ledger.strike("b")
+    assert ledger.read() == {}
+    assert list(ledger.path.parent.iterdir()) == []
+    ledger.strike("b")
+
+
+def test_struck_entry_can_be_noted_anew(ledger: Ledger) -> None:
+    ledger.note("a", "1")
+    ledger.strike("a")
+    ledger.note("a", "2")
+    assert ledger.read() == {"a": "2"}
+
+
+def test_ledger_is_replaced_whole(ledger: Ledger) -> None:
+    ledger.note("a", "1")
+    with ledger.path.open() as before:
+        ledger.note("b", "2")
+        assert json.load(before) == {"a": "1"}, "a reader of the old file sees the old file"
+    assert ledger.read() == {"a": "1", "b": "2"}
+    assert [path.name for path in ledger.path.parent.iterdir()] == ["phase1.ledger"]
+
+
+def test_half_written_draft_is_not_taken_for_the_ledger(ledger: Ledger) -> None:
+    ledger.note("a", "1")
+    ledger.path.with_suffix(".new").write_text('{"a": "1", "b"')
+    assert ledger.read() == {"a": "1"}
+    ledger.note("c", "3")
+    assert ledger.read() == {"a": "1", "c": "3"}
+
+
+def test_password_is_the_same_for_a_role_and_differs_between_roles(tmp_path: Path) -> None:
+    path = tmp_path / "settings" / "secret"
+    first = secrets.password(path, "product")
+    assert secrets.password(path, "product") == first
+    assert secrets.password(path, "order") != first
+    assert secrets.password(tmp_path / "other", "product") != first
+    assert len(first) >= 32
+    assert path.read_text().strip() not in first
+
+
+def test_only_the_owner_reads_the_secret(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    assert len(secrets.lab_secret(path)) >= 32
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_given_secret_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("the lab's own\n")
+    assert secrets.lab_secret(path) == b"the lab's own"
+    secrets.password(path, "product")
+    assert path.read_text() == "the lab's own\n"
+
+
+def test_hosts_with_the_same_secret_know_the_same_passwords(tmp_path: Path) -> None:
+    for host in ("host1", "host2"):
+        (tmp_path / host).write_text("one for all")
+    passwords = {secrets.password(tmp_path / host, "order") for host in ("host1", "host2")}
+    assert len(passwords) == 1
+
+
+def test_password_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    owner = tmp_path.owner()
+    timeouts = Timeouts(connect=1, command=1, ready=1, cache=1)
+    supervisor = Supervisor("host1", 1, tmp_path / "socket")
+    system = System("host1", PHASE1, timeouts, Network("host1"), supervisor, tmp_path / "state", tmp_path / "settings")
+    item = PasswordFile(tmp_path / "settings" / "phase1" / "product", "product", owner)
+    assert item.observe(system) == "is missing"
+    item.apply(system)
+    assert item.observe(system) is None
+    assert item.path.stat().st_mode & 0o777 == 0o600
+    assert item.path.read_text() == secrets.password(tmp_path / "settings" / "secret", "product")
+    item.path.chmod(0o644)
+    assert item.observe(system) == "mode is 644, planned 600"
+    item.path.write_text("guessed")
+    assert item.observe(system) == "has another text than planned"
+
+
+def test_what_is_not_ours_is_left_alone_and_said_so() -> None:
+    error = NotOurs("host1", "a link named br-data")
+    assert error.exit_code is Exit.NOT_READY
+    (problem,) = error.problems
+    assert problem.where == "host1"
+    assert "a link named br-data" in problem.what
+    assert problem.hint
