@@ -1,0 +1,67 @@
+"""Phase 1 taken away and made again, twice: by its own explanation, run as a shell script, and by `converge`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from acceptance.kernel import Snapshot, snapshot
+from acceptance.provisioning import Report, command, provision
+from underlay.hosts.base import Host, Lab
+from underlay.process import Completed
+
+_SCRIPT = "/tmp/explained.sh"  # noqa: S108 - on a host of the lab
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One host, step by step: made by converge, removed, made by the script, removed, made by converge again."""
+
+    made: Snapshot
+    first_removal: Report
+    removed: Snapshot
+    programs_left: str
+    script: Completed
+    explained: Snapshot
+    check_after_script: Report
+    second_removal: Report
+    removed_again: Snapshot
+    converged_again: Report
+    made_again: Snapshot
+
+
+def turn(lab: Lab) -> Mapping[str, Cycle]:
+    """Go through the steps on each host that services run on; at the end it is as before, whatever happened."""
+    return {name: _turn(lab, host) for name, host in lab.hosts.items() if lab.plan.services_on(name)}
+
+
+def _turn(lab: Lab, host: Host) -> Cycle:
+    try:
+        made = snapshot(host, files=True)
+        first_removal = provision(host, "remove")
+        removed = snapshot(host, files=True)
+        programs_left = host.run(["supervisorctl", "status"], check=False).stdout.strip()
+        # From a file: what stands in the script must not be taken for the input of its commands.
+        text = host.run(command("explain", "phase1")).stdout
+        host.run(["tee", _SCRIPT], stdin=text)
+        limit = lab.plan.timeouts.command + lab.plan.timeouts.ready
+        script = host.run(["sh", "-c", f"sh {_SCRIPT}; code=$?; rm {_SCRIPT}; exit $code"], check=False, timeout=limit)
+        explained = snapshot(host, files=True)
+        check_after_script = provision(host, "check")
+        second_removal = provision(host, "remove")
+        removed_again = snapshot(host, files=True)
+    finally:
+        converged_again = provision(host, "converge")
+    return Cycle(
+        made,
+        first_removal,
+        removed,
+        programs_left,
+        script,
+        explained,
+        check_after_script,
+        second_removal,
+        removed_again,
+        converged_again,
+        snapshot(host, files=True),
+    )

@@ -1,0 +1,161 @@
+"""The shop's contract (services/openapi.yaml) from end to end, as a customer outside of the lab sees it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from acceptance.phase1.shop import Shop
+from acceptance.traffic import Attempt, Outcome
+from underlay.topology import Plan, Program
+
+_LIST = "/api/products"
+_ORDERS = "/api/orders"
+#: Requests for each gateway, when the balance is looked at.
+_ROUNDS = 10
+#: A product and an order that no shop has.
+_NOBODY = 2**31 - 1
+
+Product = Mapping[str, object]
+
+
+@pytest.fixture(scope="module")
+def products(shop: Shop) -> list[Product]:
+    """Return the products, as the shop lists them."""
+    answer = shop.one(shop.get(_LIST))
+    assert answer.status == 200, f"expected: 200; seen: {answer} {answer.body}"
+    data = answer.data
+    assert isinstance(data, dict), f"expected: an object; seen: {data}"
+    found = data["products"]
+    assert found, f"expected: products; seen: {data}"
+    return list(found)
+
+
+def _stocked(products: list[Product]) -> int:
+    best = max(products, key=lambda product: int(str(product["stock"])))
+    return int(str(best["id"]))
+
+
+def test_list_has_whole_products(products: list[Product]) -> None:
+    for product in products:
+        assert set(product) == {"id", "name", "price", "stock"}, f"expected: id, name, price, stock; seen: {product}"
+    numbers = [int(str(product["id"])) for product in products]
+    assert numbers == sorted(numbers), f"expected: by id; seen: {numbers}"
+
+
+def test_each_product_is_the_one_of_the_list(shop: Shop, products: list[Product]) -> None:
+    answers = shop.ask([shop.get(f"{_LIST}/{product['id']}") for product in products])
+    for product, answer in zip(products, answers, strict=True):
+        assert answer.status == 200, f"expected: 200; seen: {answer} {answer.body}"
+        assert answer.data == {**product, "stock": answer.data["stock"]}, f"expected: {product}; seen: {answer.body}"  # type: ignore[index]
+
+
+#: What is sent, with what status and code it is refused.
+_MISTAKES: Mapping[str, tuple[Callable[[Shop, int], Attempt], int, str]] = {
+    "no such path": (lambda shop, _: shop.get("/api/nothing"), 404, "not_found"),
+    "nothing of the shop": (lambda shop, _: shop.get("/"), 404, "not_found"),
+    "no such product": (lambda shop, _: shop.get(f"{_LIST}/{_NOBODY}"), 404, "product_not_found"),
+    "not a number": (lambda shop, _: shop.get(f"{_LIST}/one"), 404, "not_found"),
+    "no such order": (lambda shop, _: shop.get(f"{_ORDERS}/{_NOBODY}"), 404, "order_not_found"),
+    "wrong method": (lambda shop, _: shop.send("DELETE", _LIST), 405, "method_not_allowed"),
+    "not JSON": (lambda shop, _: shop.send("POST", _ORDERS, "{"), 400, ""),
+    "empty order": (lambda shop, _: shop.send("POST", _ORDERS, {}), 422, ""),
+    "wrong types": (
+        lambda shop, number: shop.send("POST", _ORDERS, {"customer_id": "x", "product_id": number, "quantity": 0}),
+        422,
+        "",
+    ),
+    "order of no product": (lambda shop, _: shop.order(_NOBODY), 404, "product_not_found"),
+    "more than in stock": (lambda shop, number: shop.order(number, _NOBODY), 409, ""),
+    "not announced as JSON": (
+        lambda shop, _: shop.send("POST", _ORDERS, "{}", {"Content-Type": "text/plain"}),
+        415,
+        "",
+    ),
+    "too large": (lambda shop, _: shop.send("POST", _ORDERS, {"x": "y" * 20000}), 413, ""),
+}
+
+
+@pytest.fixture(scope="module")
+def refusals(shop: Shop, products: list[Product]) -> Mapping[str, Outcome]:
+    """Make all mistakes, in one run."""
+    number = _stocked(products)
+    answers = shop.ask([make(shop, number) for make, _, _ in _MISTAKES.values()])
+    return dict(zip(_MISTAKES, answers, strict=True))
+
+
+@pytest.mark.parametrize("mistake", _MISTAKES)
+def test_mistake_is_answered_clearly(refusals: Mapping[str, Outcome], mistake: str) -> None:
+    _, status, code = _MISTAKES[mistake]
+    answer = refusals[mistake]
+    assert answer.status == status, f"{mistake}: expected: {status}; seen: {answer} {answer.body}"
+    data = answer.data
+    assert isinstance(data, dict), f"{mistake}: expected: an object; seen: {data}"
+    assert set(data["error"]) == {"code", "message", "details"}, f"{mistake}: seen: {data}"
+    assert data["error"]["message"], f"{mistake}: expected: a message; seen: {data}"
+    if code:
+        assert data["error"]["code"] == code, f"{mistake}: expected: {code}; seen: {data}"
+    for word in ("Traceback", 'File "', "psycopg", "SELECT "):
+        assert word not in answer.body, f"{mistake}: expected: nothing of the program shows; seen: {answer.body}"
+
+
+def test_order_is_taken_and_is_a_row(shop: Shop, products: list[Product]) -> None:
+    number = _stocked(products)
+    stock = f"SELECT stock FROM products WHERE id = {number}"  # noqa: S608 - a number
+    before = int(shop.query(stock))
+    taken = shop.one(shop.order(number, 2))
+    assert taken.status == 201, f"expected: 201; seen: {taken} {taken.body}"
+    order = taken.data
+    assert isinstance(order, dict), f"expected: an object; seen: {order}"
+    place = taken.headers["location"]
+    assert place == f"{_ORDERS}/{order['id']}", f"expected: the order's own path; seen: {place}"
+    found = shop.one(shop.get(place))
+    assert (found.status, found.data) == (200, order), f"expected: {order}; seen: {found} {found.body}"
+    question = f"SELECT product_id, quantity, total_price FROM orders WHERE id = {order['id']:d}"  # noqa: S608 - a number
+    row = shop.query(question).split("|")
+    seen = [int(row[0]), int(row[1]), float(row[2])]
+    wanted = [number, 2, order["total_price"]]
+    assert seen == wanted, f"expected in the database: {wanted}; seen: {seen}"
+    after = int(shop.query(stock))
+    assert after == before - 2, f"expected: the stock is {before - 2}; seen: {after}"
+
+
+def test_cache_misses_then_hits(shop: Shop, plan: Plan, products: list[Product]) -> None:
+    if not any(service.program is Program.REDIS for service in plan.services):
+        pytest.skip("the plan has no cache")
+    shop.wait_for_cache()
+    shop.forget_cached()
+    answers = shop.ask([shop.get(_LIST)] * 3)
+    seen = [answer.headers.get("x-cache") for answer in answers]
+    assert seen == ["miss", "hit", "hit"], f"expected: a miss, then hits; seen: {seen}"
+    assert len({answer.body for answer in answers}) == 1, f"expected: the same answer; seen: {answers}"
+
+
+def test_requests_are_spread(shop: Shop, plan: Plan) -> None:
+    """The edge turns through its gateways, one after the other.
+
+    A gateway's choice of a product replica is not promised, but all of them work.
+    """
+    gateways = [item.name for service, item in plan.replicas() if service.program is Program.GATEWAY]
+    reachable = {
+        item.name for service in plan.targets(shop.entry.service, Program.GATEWAY) for item in service.replicas
+    }
+    edges = len(plan.service(shop.entry.service).replicas)
+    answers = shop.ask([shop.get(_LIST)] * (_ROUNDS * len(reachable)))
+    assert {answer.status for answer in answers} == {200}, f"expected: 200; seen: {[str(item) for item in answers]}"
+    served = Counter(answer.headers["x-served-by"] for answer in answers)
+    assert set(served) == reachable, f"expected: each of {reachable} of {gateways}; seen: {served}"
+    for name, count in served.items():
+        assert abs(count - _ROUNDS) <= edges, (
+            f"{name}: expected: {_ROUNDS} requests (give or take {edges}); seen: {served}"
+        )
+    asked = Counter(answer.headers["x-product-replica"] for answer in answers)
+    replicas = {
+        item.name
+        for gateway in plan.targets(shop.entry.service, Program.GATEWAY)
+        for service in plan.targets(gateway.name, Program.PRODUCT)[:1]
+        for item in service.replicas
+    }
+    assert set(asked) == replicas, f"expected: all of {replicas} are used; seen: {asked}"

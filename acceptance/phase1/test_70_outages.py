@@ -1,0 +1,57 @@
+"""What the shop does while its cache or its database is away, and that it heals by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from acceptance.phase1.shop import Shop
+from underlay.topology import Program
+
+_LIST = "/api/products"
+
+
+@contextmanager
+def _away(shop: Shop, program: Program) -> Iterator[None]:
+    found = shop.instance(program)
+    if found is None:
+        pytest.skip(f"the plan has no {program}")
+    host, _, replica = found
+    host.run(["supervisorctl", "stop", replica.name])
+    try:
+        yield
+    finally:
+        host.run(["supervisorctl", "start", replica.name])
+
+
+def test_without_cache_products_come_from_the_database(shop: Shop) -> None:
+    with _away(shop, Program.REDIS):
+        answers = shop.ask([shop.get(_LIST)] * 4)
+        seen = [(answer.status, answer.headers.get("x-cache")) for answer in answers]
+        assert set(seen) == {(200, "bypass")}, f"expected: products past the cache; seen: {seen}"
+    healed = shop.wait_for(shop.get(_LIST), 200, ("x-cache", "hit"))
+    assert healed.data == answers[0].data, f"expected: {answers[0].body}; seen: {healed.body}"
+
+
+def test_without_database_nothing_is_half_written(shop: Shop) -> None:
+    product = int(shop.query("SELECT id FROM products ORDER BY stock DESC LIMIT 1"))
+    question = f"SELECT count(*), max(id), (SELECT stock FROM products WHERE id = {product}) FROM orders"  # noqa: S608
+    before = shop.query(question)
+    cached = shop.wait_for(shop.get(_LIST), 200, ("x-cache", "hit")) if shop.instance(Program.REDIS) else None
+    with _away(shop, Program.POSTGRES):
+        refused = shop.one(shop.order(product))
+        assert refused.status == 503, f"expected: 503; seen: {refused} {refused.body}"
+        assert "Traceback" not in refused.body, f"expected: no stack trace; seen: {refused.body}"
+        if cached:
+            still = shop.one(shop.get(_LIST))
+            seen = (still.status, still.headers.get("x-cache"), still.data)
+            assert seen == (200, "hit", cached.data), f"expected: products from the cache; seen: {seen}"
+    taken = shop.wait_for(shop.order(product), 201)
+    after = shop.query(question)
+    count, last, stock = (int(word or 0) for word in before.split("|"))
+    order = taken.data
+    assert isinstance(order, dict), f"expected: an object; seen: {order}"
+    wanted = f"{count + 1}|{order['id']}|{stock - 1}"
+    assert after == wanted, f"expected: just the one order after {last}, {wanted}; seen: {after}"

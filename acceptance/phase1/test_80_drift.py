@@ -1,0 +1,280 @@
+"""Drift: whatever is broken by hand, `check` names it and nothing else, and `converge` mends it and only it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from acceptance.kernel import difference, snapshot
+from acceptance.phase1 import flows
+from acceptance.phase1.cases import Seat, seats
+from acceptance.phase1.conftest import LastSeen
+from acceptance.provisioning import Report, provision
+from acceptance.traffic import Attempt, Prober
+from underlay.hosts.base import Lab
+from underlay.topology import Plan, Program
+from underlay.wait import NotYet, until
+
+#: An address of nobody: TEST-NET-3 (RFC 5737).
+_FOREIGN = "203.0.113.7/24"
+_DNS_CONFIG = "/etc/underlay/phase1/dns/dnsmasq.conf"
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """What is broken: a replica, what it is plugged into, and the name of the link inside its namespace."""
+
+    seat: Seat
+    inner: str
+
+    @property
+    def name(self) -> str:
+        """The replica's name, which is also its namespace's and its program's."""
+        return self.seat.replica.name
+
+    @property
+    def link(self) -> str:
+        """The host's end of its veth pair."""
+        return self.seat.replica.link
+
+    @property
+    def bridge(self) -> str:
+        """The bridge it is plugged into."""
+        return self.seat.tier.bridge
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A way to break something: commands on the host, what `check` must name, and what may legitimately follow.
+
+    Both are words of the resources' names; what follows is compared as a part of the name.
+    """
+
+    commands: Callable[[Victim], list[str]]
+    named: Callable[[Victim], str]
+    follows: Callable[[Victim, Plan], tuple[str, ...]] = lambda victim, plan: ()
+
+
+def _inside(victim: Victim, plan: Plan) -> tuple[str, ...]:
+    """Return what goes with a namespace or its cable: what is in it, or on it, and the program that runs there."""
+    return (f" {victim.name}/", f" on {victim.name}/", victim.link, f"program {victim.name}")
+
+
+def _tier(victim: Victim, plan: Plan) -> tuple[str, ...]:
+    """Return what goes with a bridge: its address, its parameters, and the ports' membership."""
+    ports = [item.link for service, item in plan.replicas() if service.tier == victim.seat.tier.name]
+    return (*(f"link {port}" for port in ports), f" on {victim.bridge}", f".{victim.bridge}.")
+
+
+def _routes(victim: Victim, plan: Plan) -> tuple[str, ...]:
+    """Routes go with the address or the link that they need."""
+    return (f"route {victim.name}/",)
+
+
+DRIFTS: Mapping[str, Drift] = {
+    "namespace deleted": Drift(lambda v: [f"ip netns delete {v.name}"], lambda v: f"namespace {v.name}", _inside),
+    "bridge deleted": Drift(lambda v: [f"ip link delete {v.bridge}"], lambda v: f"link {v.bridge}", _tier),
+    "veth deleted": Drift(lambda v: [f"ip link delete {v.link}"], lambda v: f"link {v.link}", _inside),
+    "veth unplugged": Drift(lambda v: [f"ip link set {v.link} nomaster"], lambda v: f"link {v.link}"),
+    "link down": Drift(lambda v: [f"ip link set {v.link} down"], lambda v: f"link {v.link}"),
+    "inner link down": Drift(
+        lambda v: [f"ip -n {v.name} link set {v.inner} down"], lambda v: f"link {v.link}", _routes
+    ),
+    "loopback down": Drift(lambda v: [f"ip -n {v.name} link set lo down"], lambda v: f"namespace {v.name}"),
+    "mtu changed": Drift(
+        lambda v: [f"ip link set {v.link} mtu 1300"],
+        lambda v: f"link {v.link}",
+        lambda v, _: (f"link {v.bridge}",),  # a bridge takes over its smallest port's (br_mtu_auto_adjust)
+    ),
+    "address removed": Drift(
+        lambda v: [f"ip -n {v.name} address delete {v.seat.replica.address} dev {v.inner}"],
+        lambda v: f"address {v.seat.replica.address} on {v.name}/{v.inner}",
+        _routes,
+    ),
+    "foreign address": Drift(
+        lambda v: [f"ip address add {_FOREIGN} dev {v.bridge}"], lambda v: f"address {_FOREIGN} on {v.bridge}"
+    ),
+    "route removed": Drift(lambda v: [f"ip -n {v.name} route delete default"], lambda v: f"route {v.name}/0.0.0.0/0"),
+    "host parameter": Drift(lambda v: ["sysctl -qw net.ipv4.ip_forward=0"], lambda v: "sysctl net.ipv4.ip_forward"),
+    "bridge parameter": Drift(
+        lambda v: ["sysctl -qw net.bridge.bridge-nf-call-iptables=0"],
+        lambda v: "sysctl net.bridge.bridge-nf-call-iptables",
+    ),
+    "namespace parameter": Drift(
+        lambda v: [f"ip netns exec {v.name} sysctl -qw net.ipv6.conf.all.disable_ipv6=0"],
+        lambda v: f"sysctl {v.name}/net.ipv6.conf.all.disable_ipv6",
+        lambda v, _: (f"sysctl {v.name}/net.ipv6.conf.default.disable_ipv6",),  # "all" is written to it as well
+    ),
+    "rule deleted": Drift(lambda v: ["iptables -w -D PHASE1-FROM 1"], lambda v: "iptables filter"),
+    "rule added": Drift(lambda v: ["iptables -w -I PHASE1-FROM -j ACCEPT"], lambda v: "iptables filter"),
+    "jump removed": Drift(lambda v: ["iptables -w -D FORWARD 1"], lambda v: "iptables filter"),
+    "policy changed": Drift(lambda v: ["iptables -w -P FORWARD ACCEPT"], lambda v: "iptables filter"),
+    "translation flushed": Drift(lambda v: ["iptables -w -t nat -F PHASE1-LEAVE"], lambda v: "iptables nat"),
+    "resolv.conf edited": Drift(
+        lambda v: [f"echo nameserver 192.0.2.1 >> /etc/netns/{v.name}/resolv.conf"],
+        lambda v: f"file /etc/netns/{v.name}/resolv.conf",
+    ),
+    "dns configuration edited": Drift(
+        lambda v: [f"echo server=192.0.2.1 >> {_DNS_CONFIG}"],
+        lambda v: f"file {_DNS_CONFIG}",
+        lambda *_: ("program dns",),  # nobody knows whether it has read the edited file
+    ),
+    "program stopped": Drift(lambda v: [f"supervisorctl stop {v.name}"], lambda v: f"program {v.name}"),
+    "program's configuration edited": Drift(
+        lambda v: [f"echo '; edited' >> /etc/supervisor/conf.d/{v.name}.conf"], lambda v: f"program {v.name}"
+    ),
+}
+
+
+#: Kinds that do not touch each other are broken together, each on a replica of its own, so that a whole round costs
+#: one check and one converge: what these name must then be the sum of what the kinds may name, and nothing else.
+ROUNDS = (
+    ("namespace deleted", "veth deleted", "mtu changed", "rule deleted", "translation flushed", "host parameter"),
+    ("bridge deleted", "jump removed", "bridge parameter", "dns configuration edited"),
+    ("veth unplugged", "address removed", "route removed", "rule added", "program stopped", "resolv.conf edited"),
+    ("link down", "inner link down", "loopback down", "policy changed", "namespace parameter"),
+    ("foreign address", "program's configuration edited"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """What was broken in one round, and what check, converge and the kernel said of it."""
+
+    victims: Mapping[str, Victim]
+    expected: frozenset[str]
+    checked: Report
+    mended: Report
+    left: str
+
+    def unrelated(self, report: Report, plan: Plan) -> list[str]:
+        """Return the resources that a report names although nothing that was broken explains it."""
+        follows = [word for kind, victim in self.victims.items() for word in DRIFTS[kind].follows(victim, plan)]
+        return [name for name in report.resources if name not in self.expected and not any(w in name for w in follows)]
+
+
+class Rounds:
+    """The rounds, each done when it is first asked for; if one fails, its host is put right before the next."""
+
+    def __init__(self, lab: Lab, last_seen: LastSeen) -> None:
+        self._lab = lab
+        self._last_seen = last_seen
+        self._done: dict[tuple[str, ...], Broken] = {}
+        here = [seat for seat in seats(lab.plan) if seat.service.host == self._busiest(lab.plan)]
+        # The database is left alone: others cannot do without it, and it is slow to come back.
+        useful = [seat for seat in here if seat.service.program is not Program.POSTGRES] or here
+        self.host = lab.hosts[useful[0].service.host]
+        places = last_seen.snapshots[self.host.name].namespaces
+        self.victims = [
+            Victim(seat, places[seat.replica.namespace].with_address(seat.replica.ip).name) for seat in useful
+        ]
+        most = max(len(kinds) for kinds in ROUNDS)
+        self._rounds = ROUNDS if len(self.victims) >= most else tuple((kind,) for kind in DRIFTS)
+
+    @staticmethod
+    def _busiest(plan: Plan) -> str:
+        return max(plan.hosts, key=lambda host: sum(len(s.replicas) for s in plan.services_on(host.name))).name
+
+    def of(self, kind: str) -> Broken:
+        """Return the round of a kind."""
+        kinds = next(kinds for kinds in self._rounds if kind in kinds)
+        if kinds not in self._done:
+            try:
+                self._done[kinds] = self._go(kinds)
+            except BaseException:
+                provision(self.host, "converge")
+                raise
+        return self._done[kinds]
+
+    def _go(self, kinds: tuple[str, ...]) -> Broken:
+        before = self._last_seen.snapshots[self.host.name].lines()
+        victims = dict(zip(kinds, self.victims, strict=False))
+        lines = [line for kind in kinds for line in DRIFTS[kind].commands(victims[kind])]
+        self.host.run(["sh", "-e", "-c", "\n".join(lines)])
+        checked = provision(self.host, "check")
+        mended = provision(self.host, "converge", wait=False)
+        left = difference(before, snapshot(self.host).lines())
+        for victim in victims.values():
+            _sample(self._lab, victim)
+        expected = frozenset(DRIFTS[kind].named(victim) for kind, victim in victims.items())
+        return Broken(victims, expected, checked, mended, left)
+
+
+@pytest.fixture(scope="module")
+def rounds(lab: Lab, last_seen: LastSeen) -> Rounds:
+    """Return the rounds of this lab."""
+    return Rounds(lab, last_seen)
+
+
+def _sample(lab: Lab, victim: Victim) -> None:
+    """Fail unless the victim serves, and its host lets it do what it may and nothing else."""
+    plan, seat = lab.plan, victim.seat
+    pairs = [pair for pair in flows.all_pairs(plan) if pair.source.name == victim.name]
+    some = [next((pair for pair in pairs if pair.allowed is kind), None) for kind in (True, False)]
+    attempts = [Attempt("tcp", str(seat.replica.ip), seat.service.port)]
+    attempts += [
+        Attempt("tcp", str(pair.target.ip), pair.target_service.port, victim.name) for pair in some if pair is not None
+    ]
+    prober = Prober(lab.hosts[seat.service.host], plan)
+    kinds = [True, *(pair.allowed for pair in some if pair is not None)]
+
+    def green() -> bool | NotYet:
+        outcomes = prober.attempt(attempts)
+        for outcome, allowed in zip(outcomes, kinds, strict=True):
+            if not allowed:
+                outcome.assert_refused(plan.timeouts.connect)
+            elif not outcome.connected:
+                return NotYet(str(outcome))
+        return True
+
+    until(green, deadline_s=plan.timeouts.ready, what="traffic as planned", where=seat.service.host)
+
+
+@pytest.mark.parametrize("kind", [kind for kinds in ROUNDS for kind in kinds])
+def test_drift_is_named_and_mended(rounds: Rounds, plan: Plan, kind: str) -> None:
+    broken = rounds.of(kind)
+    where, named = rounds.host.name, DRIFTS[kind].named(broken.victims[kind])
+    checked, mended = broken.checked, broken.mended
+    assert checked.exit_code == 1, f"{where}: expected: check finds {kind} (exit 1); seen: {checked}"
+    assert named in checked.resources, f"{where}: expected: check names {named}; seen: {checked.resources}"
+    strangers = broken.unrelated(checked, plan)
+    assert not strangers, f"{where}: expected: {sorted(broken.expected)} alone; seen besides: {strangers}"
+    assert mended.exit_code == 0, f"{where}: expected: converge mends {kind}; seen: {mended}"
+    assert named in mended.resources, f"{where}: expected: converge mends {named}; seen: {mended.resources}"
+    strangers = broken.unrelated(mended, plan)
+    assert not strangers, f"{where}: expected: it mends only that; seen besides: {strangers}"
+    assert not broken.left, f"{where}: expected: the same kernel state as before; seen:\n{broken.left}"
+
+
+def test_every_kind_is_in_a_round() -> None:
+    kinds = [kind for kinds in ROUNDS for kind in kinds]
+    assert sorted(kinds) == sorted(DRIFTS), f"expected: each kind once; seen: {set(kinds) ^ set(DRIFTS)}"
+
+
+def test_killed_program_is_started_again(lab: Lab, rounds: Rounds) -> None:
+    """That needs no converge: the supervisor does it."""
+    host, victim = rounds.host, rounds.victims[0]
+    first = snapshot(host).surroundings()
+    before = host.run(["supervisorctl", "pid", victim.name]).stdout.strip()
+    host.run(["kill", "-9", before])
+
+    def another() -> str | NotYet:
+        pid = host.run(["supervisorctl", "pid", victim.name], check=False).stdout.strip()
+        return pid if pid not in {"0", "", before} else NotYet(f"process {pid}")
+
+    until(another, deadline_s=lab.plan.timeouts.ready, what=f"a new process of {victim.name}", where=host.name)
+    _sample(lab, victim)
+    left = difference(first, snapshot(host).surroundings())
+    assert not left, f"{host.name}: expected: nothing is left of the killed process; seen:\n{left}"
+
+
+def test_everything_is_as_planned_again(lab: Lab, plan: Plan, rounds: Rounds) -> None:
+    made = provision(rounds.host, "converge")
+    assert (made.exit_code, made.resources) == (0, ()), f"{rounds.host.name}: expected: 0 changes; seen: {made}"
+    report = provision(rounds.host, "check")
+    assert report.exit_code == 0, f"{rounds.host.name}: expected: no differences; seen: {report}"
+    matrix = flows.measure(lab, (flows.SERVICE,))
+    for pair in flows.all_pairs(plan):
+        flows.assert_flow(matrix, pair, plan)

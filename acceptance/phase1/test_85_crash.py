@@ -1,0 +1,97 @@
+"""Crash: `converge` is killed at random moments of its work; the next one ends green."""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+from collections.abc import Iterator
+
+import pytest
+
+from acceptance.phase1 import flows
+from acceptance.phase1.cases import Seat, seats
+from acceptance.phase1.shop import Shop
+from acceptance.provisioning import command, provision
+from underlay.hosts.base import Host, Lab
+from underlay.topology import Plan
+
+#: How often it is killed, and how often that is tried: a run that has ended before its time does not count.
+_KILLS, _MOST_TRIES = 20, 60
+#: After every so many tries `check` is asked too: it costs as much as a kill.
+_ASKED = 4
+#: The soonest moment of death, in parts of the time that a run takes: before that Python is still starting.
+_SOONEST = 0.35
+#: How much longer a run is taken to be after one that was killed; one that came to its end has shown how long it is.
+_LONGER = 1.08
+_SEED_VARIABLE = "UNDERLAY_CRASH_SEED"
+#: What a shell says of a command that SIGKILL ended, and what timeout(1) says then.
+_KILLED = 137
+
+
+@pytest.fixture
+def host(lab: Lab, plan: Plan) -> Iterator[Host]:
+    """Lend the first host with services; it is as planned again afterwards, whatever happened."""
+    machine = next(lab.hosts[item.name] for item in plan.hosts if plan.services_on(item.name))
+    yield machine
+    report = provision(machine, "converge")
+    assert report.exit_code == 0, f"{machine.name}: expected: converge mends whatever a test left; seen: {report}"
+
+
+def _breakages(here: list[Seat], chance: random.Random) -> list[str]:
+    """Return a few commands that each break something, in a random mix."""
+    some = chance.sample(here, k=min(len(here), chance.randint(1, 3)))
+    kinds = [
+        *(f"ip netns delete {seat.replica.name}" for seat in some),
+        *(f"ip link delete {seat.replica.link}" for seat in some),
+        f"ip link delete {some[0].tier.bridge}",
+        "iptables -w -F PHASE1-FROM",
+        "iptables -w -t nat -F PHASE1-LEAVE",
+        "sysctl -qw net.ipv4.ip_forward=0",
+        f"rm -f /etc/netns/{some[0].replica.name}/resolv.conf",
+        f"rm -f /etc/supervisor/conf.d/{some[0].replica.name}.conf",
+    ]
+    return chance.sample(kinds, k=chance.randint(2, 4))
+
+
+def test_next_converge_after_a_kill_ends_green(lab: Lab, plan: Plan, host: Host, shop: Shop) -> None:
+    seed = int(os.environ.get(_SEED_VARIABLE) or random.SystemRandom().randrange(2**32))
+    print(f"seed {seed}; to repeat: {_SEED_VARIABLE}={seed}")
+    chance = random.Random(seed)  # noqa: S311 - to repeat a run
+    here = [seat for seat in seats(plan) if seat.service.host == host.name]
+    whole = host.run(command("check", "phase1")).seconds
+    converge, check = shlex.join(command("converge", "phase1", "--no-wait")), shlex.join(command("check", "phase1"))
+    kills = 0
+    for number in range(_MOST_TRIES):
+        moment = chance.uniform(_SOONEST, 1) * whole
+        lines = [
+            *(f"{line} 2>/dev/null" for line in _breakages(here, chance)),
+            "begun=$(date +%s.%N)",
+            f"timeout --signal=KILL {moment:.3f} {converge} 2>&1",
+            "code=$?; echo; echo converge $code $begun $(date +%s.%N)",
+            *((f"{check} 2>&1", "echo check $?") if number % _ASKED == 0 else ()),
+        ]
+        said = host.run(["sh", "-c", "\n".join(lines)]).stdout
+        where = f"{host.name}: seed {seed}, try {number}, killed after {moment:.3f} s"
+        words = said.partition("\nconverge ")[2].split()
+        code, seconds = int(words[0]), float(words[2]) - float(words[1])
+        assert code in {0, _KILLED}, f"{where}: expected: killed, or done; seen: exit {code}: {said[-3000:]}"
+        if number % _ASKED == 0:
+            answer = int(said.rpartition("check ")[2])
+            assert answer in {0, 1}, f"{where}: expected: check answers with 0 or 1; seen: {said[-2000:]}"
+        kills += code == _KILLED
+        whole = whole * _LONGER if code == _KILLED else seconds
+        if kills == _KILLS:
+            break
+    assert kills == _KILLS, f"{host.name}: seed {seed}: expected: {_KILLS} kills in {_MOST_TRIES} tries; seen: {kills}"
+    first = provision(host, "converge")
+    assert first.exit_code == 0, f"{host.name}: seed {seed}: expected: converge ends green; seen: {first}"
+    second = provision(host, "converge")
+    assert (second.exit_code, second.resources) == (0, ()), (
+        f"{host.name}: seed {seed}: expected: 0 changes; seen: {second}"
+    )
+    matrix = flows.measure(lab, (flows.SERVICE,))
+    for pair in flows.all_pairs(plan):
+        flows.assert_flow(matrix, pair, plan)
+    listed = shop.wait_for(shop.get("/api/products"), 200)
+    assert listed.data, f"expected: products; seen: {listed}"

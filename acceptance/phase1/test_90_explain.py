@@ -1,0 +1,24 @@
+"""The script that `explain` prints makes, on a host without phase 1, the same kernel state as `converge`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from acceptance.kernel import difference
+from acceptance.phase1.cycle import Cycle
+
+
+def test_script_runs(cycles: Mapping[str, Cycle], busy_host: str) -> None:
+    done = cycles[busy_host].script
+    assert done.ok, f"{busy_host}: expected: exit 0; seen: {done.returncode}: {done.stderr[-2000:]}"
+
+
+def test_script_makes_the_same_kernel_state(cycles: Mapping[str, Cycle], busy_host: str) -> None:
+    cycle = cycles[busy_host]
+    left = difference(cycle.made.lines(), cycle.explained.lines())
+    assert not left, f"{busy_host}: expected: what converge makes (-); seen (+):\n{left}"
+
+
+def test_check_finds_nothing_after_the_script(cycles: Mapping[str, Cycle], busy_host: str) -> None:
+    report = cycles[busy_host].check_after_script
+    assert (report.exit_code, report.resources) == (0, ()), f"{busy_host}: expected: 0 differences; seen: {report}"

@@ -1,0 +1,41 @@
+"""Provisioning as anybody uses it: a command on a host, its exit code, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from underlay.hosts.base import Machine
+
+_LISTS = ("changes", "differences", "removed")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run said: its exit code, the resources it named with what was wrong, and all of its output."""
+
+    exit_code: int
+    resources: tuple[str, ...]
+    output: str
+
+    def __str__(self) -> str:
+        return f"exit {self.exit_code}: {self.output.strip()[-2000:]}"
+
+
+def command(verb: str, phase: str, *options: str) -> tuple[str, ...]:
+    """Return the words that run a verb on a host, in the directory of the repository."""
+    return ("python3", "-m", "provision", verb, phase, *options)
+
+
+def provision(machine: Machine, verb: str, phase: str = "phase1", *, wait: bool = True) -> Report:
+    """Run a verb to its end and return its report; any exit code is a report."""
+    options: Sequence[str] = ("--json",) if wait or verb != "converge" else ("--json", "--no-wait")
+    done = machine.run(command(verb, phase, *options), check=False)
+    try:
+        data = json.loads(done.stdout)
+    except ValueError:
+        data = {}
+    items: list[dict[str, str]] = next((data[key] for key in _LISTS if key in data), [])
+    names = tuple(dict.fromkeys(str(item["resource"]) for item in items))
+    return Report(done.returncode, names, done.stdout + done.stderr)

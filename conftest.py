@@ -1,0 +1,77 @@
+"""Options and fixtures of the acceptance suite. Tests of our own code (tests/) need nothing of it and ask no lab."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from underlay.hosts.base import Host, Lab
+from underlay.topology import Plan
+
+if TYPE_CHECKING:
+    from testinfra.host import Host as View  # slow to load, and of no use to the fast tests
+
+#: The folder whose tests need a lab.
+_SUITE = Path(__file__).with_name("acceptance")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that choose where the acceptance suite runs."""
+    group = parser.getgroup("underlay", "where the acceptance suite runs")
+    group.addoption("--lab", metavar="NAME", help="the lab's name (default: $UNDERLAY_LAB, else that of topology.yaml)")
+    group.addoption(
+        "--hosts",
+        choices=("auto", "namespace", "vagrant"),
+        default="auto",
+        help="the kind of hosts (default: whatever is up)",
+    )
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
+    """Say which lab it is, once it is known that an acceptance test will run."""
+    if not any(item.path.is_relative_to(_SUITE) for item in items):
+        return []
+    from acceptance.chosen import chosen
+
+    choice = chosen(config)
+    lines = []
+    for host in choice.lab.hosts.values():
+        facts = host.facts()
+        rules = host.run(["iptables", "--version"], check=False).stdout.strip() or "no iptables"
+        docker = facts.get("docker") or "none"
+        lines.append(f"{host.name}: kernel {facts.get('kernel', '?')}, docker {docker}, {rules}")
+    return [f"lab: {choice.lab.plan.lab} on {choice.kind} hosts", *lines]
+
+
+@pytest.fixture(scope="session")
+def lab(pytestconfig: pytest.Config) -> Lab:
+    """Return the lab that is up."""
+    from acceptance.chosen import chosen
+
+    return chosen(pytestconfig).lab
+
+
+@pytest.fixture(scope="session")
+def plan(lab: Lab) -> Plan:
+    """Return the plan that the lab was brought up with."""
+    return lab.plan
+
+
+@pytest.fixture(scope="session")
+def machine(lab: Lab) -> Callable[[str], Host]:
+    """Return a host by its name."""
+    return lambda name: lab.hosts[name]
+
+
+@pytest.fixture(scope="session")
+def view(lab: Lab) -> Callable[..., View]:
+    """Return testinfra's view of a host, or of one of its network namespaces: ``view("host1", "edge-1")``."""
+    from underlay.hosts.backend import connect
+
+    def make(host: str, namespace: str | None = None) -> View:
+        return connect(lab.hosts[host], namespace)
+
+    return make
