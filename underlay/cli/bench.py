@@ -1,0 +1,147 @@
+"""`underlay bench ...`: what the lab's network costs to build, side by side with other ways."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench.build import Result, measure_build
+from bench.report import Summary, as_json, summaries
+from bench.tools import Tool
+from underlay.cli.progress import Bar
+
+#: Columns of the table; where there are fewer, lines wrap rather than lose figures.
+_WIDTH = 110
+
+
+class _Sizes(click.ParamType[tuple[int, ...]]):
+    """Whole numbers with commas between them."""
+
+    name = "N,N,..."
+
+    def convert(
+        self, value: str | tuple[int, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Read them; click's usage error (exit 2) if one is not a number."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(word) for word in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers like 10,50,200", param, ctx)
+
+
+@click.group()
+def bench() -> None:
+    """Measure what the lab's network costs to build."""
+
+
+@bench.command()
+@click.option(
+    "--sizes", type=_Sizes(), default="10,50,200,500,1000", show_default=True, help="Namespaces on the one bridge."
+)
+@click.option("--runs", default=5, show_default=True, help="Runs of each tool at each size; medians are shown.")
+@click.option(
+    "--mininet-runs", type=int, help="Fewer runs of Mininet, which takes minutes at 1,000. [default: as the others]"
+)
+@click.option(
+    "--limit", default=180.0, show_default=True, help="Seconds for one step; a tool over it is left out at that size."
+)
+@click.option(
+    "--without", multiple=True, type=click.Choice([str(tool) for tool in Tool]), help="Leave a tool out; repeat it."
+)
+@click.option(
+    "--json",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("reports/bench-build.json"),
+    show_default=True,
+    help="Where every single figure goes.",
+)
+def build(
+    *, sizes: tuple[int, ...], runs: int, mininet_runs: int | None, limit: float, without: tuple[str, ...], path: Path
+) -> None:
+    """Build and remove a network of N namespaces on one bridge, in five ways, and compare.
+
+    Underlay's own provisioning, the same as a shell script (`underlay explain`), `ip -batch`, its floor (`ip -batch`
+    without anything inside the namespaces, so it does less), and Mininet if it is installed. It works in network
+    namespaces of its own and checks afterwards that this machine's network is as it was. All five sizes with Mininet
+    take 20 minutes on 2 CPUs. Ctrl-C ends it early and shows what there is.
+
+    \b
+    Examples:
+      ./lab bench build
+      ./lab bench build --sizes 10,50 --runs 3
+      ./lab bench build --sizes 1000 --without mininet --without explain
+    """
+    with Bar() as bar:
+
+        def progress(number: int, total: int, what: str) -> None:
+            bar.step(f"{number}/{total}: {what}")
+
+        fewer = {Tool.MININET: runs if mininet_runs is None else mininet_runs} | {Tool(name): 0 for name in without}
+        result = measure_build(sizes, runs, limit, progress, fewer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(as_json(result))
+    click.echo(render(result, Console().width), nl=False)
+    click.echo(f"every figure is in {path}")
+    result.ensure_unchanged()
+    click.echo("this machine's own network is as it was before")
+
+
+def render(result: Result, columns: int) -> str:
+    """Return the table, and below it what was left out or went wrong, for a terminal of so many columns."""
+    console = Console(width=max(_WIDTH, columns))
+    with console.capture() as captured:
+        console.print(_table(result))
+        for tool, why in result.machine.missing.items():
+            console.print(f"{tool} was left out: {why}", markup=False, highlight=False)
+        for item in summaries(result):
+            if item.error:
+                console.print(f"{item.tool} at {item.size}: {item.error}", markup=False, highlight=False)
+    return captured.get()
+
+
+def _table(result: Result) -> Table:
+    place = result.machine
+    load = " to ".join(f"{value:.1f}" for value in result.load)
+    title = f"medians in seconds; Linux {place.kernel}, {place.cpus} CPUs, load {load}"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for column in (
+        "namespaces",
+        "tool",
+        "runs",
+        "up",
+        "x ours",
+        "down",
+        "x ours",
+        "up, whole",
+        "down, whole",
+        "settled",
+    ):
+        table.add_column(column, justify="left" if column == "tool" else "right", no_wrap=True)
+    for item in summaries(result):
+        table.add_row(*_row(item), end_section=item.tool is Tool.MININET)
+    return table
+
+
+def _row(item: Summary) -> tuple[str, ...]:
+    figures = item.figures
+    if figures is None:
+        return (str(item.size), str(item.tool), "0", *"-" * 7)
+    return (
+        str(item.size),
+        str(item.tool),
+        str(item.runs),
+        f"{figures.up:.3f}",
+        f"{item.up_ratio:.1f}" if item.up_ratio else "-",
+        f"{figures.down:.3f}",
+        f"{item.down_ratio:.1f}" if item.down_ratio else "-",
+        f"{figures.up_whole:.3f}",
+        f"{figures.down_whole:.3f}",
+        f"{figures.settled:.3f}",
+    )
