@@ -15,7 +15,16 @@ from underlay.topology import load_plan, render_plan
 PLAN = replace(load_plan(Path(__file__).parents[2] / "topology.yaml"), lab="a-lab-that-is-not-up")
 ENTER = ("nsenter", "--target=42", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
 PATH = "PATH=/opt/underlay/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-ENVIRONMENT = ("/usr/bin/env", "-i", "-C", "/vagrant", PATH, "HOME=/root", "LANG=C.UTF-8")
+ENVIRONMENT = (
+    "/usr/bin/env",
+    "-i",
+    "-C",
+    "/vagrant",
+    PATH,
+    "HOME=/root",
+    "LANG=C.UTF-8",
+    "PYTHONPYCACHEPREFIX=/var/cache/underlay/python",
+)
 
 
 @pytest.fixture

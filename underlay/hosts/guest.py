@@ -8,6 +8,9 @@ from ipaddress import IPv4Address
 
 #: What a command on a host finds in its environment, and nothing else.
 PATH = "/opt/underlay/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: Where a host keeps compiled Python: the repository is read-only there, and compiling it anew each time costs as much
+#: as the work itself.
+PYTHON_CACHE = "/var/cache/underlay/python"
 #: Where every host sees the repository, read-only.
 REPOSITORY = "/vagrant"
 #: Where the supervisor of every host keeps its own log and those of its programs.
@@ -20,7 +23,7 @@ PLAN_FILE = "/etc/underlay/topology.yaml"
 
 def environment(term: str = "dumb") -> dict[str, str]:
     """Return the environment of every command on a host; ``term`` is the type of terminal."""
-    return {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", "TERM": term}
+    return {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", "PYTHONPYCACHEPREFIX": PYTHON_CACHE, "TERM": term}
 
 
 def hosts_file(host: str, domain: str, hosts: Iterable[tuple[str, IPv4Address]]) -> str:
@@ -35,6 +38,10 @@ def resolver_file() -> str:
     return "# No resolver: the names of the lab's hosts are in /etc/hosts. Written when the host starts.\n"
 
 
-def identity_file(lab: str, host: str) -> str:
-    """Return /etc/underlay/host.json, by which a program on a host knows where it is."""
-    return json.dumps({"host": host, "lab": lab, "kind": "namespace"}) + "\n"
+def identity_file(lab: str, host: str, kind: str = "namespace", patience: int = 1) -> str:
+    """Return /etc/underlay/host.json, by which a program on a host knows where it is.
+
+    ``patience`` is how many times longer than the plan says a command may take there.
+    """
+    identity = {"host": host, "lab": lab, "kind": kind}
+    return json.dumps(identity if patience == 1 else {**identity, "patience": patience}) + "\n"
