@@ -13,6 +13,8 @@ from underlay.topology import Plan, load_plan
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 PHASES = ("phase1",)
+#: Kinds of hosts.
+KINDS = ("namespace", "vagrant")
 #: The environment variable by which a shell asks for completion.
 COMPLETE_VARIABLE = "_LAB_COMPLETE"
 
@@ -22,20 +24,29 @@ class Settings:
     """The options before the verb; ``plan_path`` is None if none was given."""
 
     plan_path: Path | None
+    kind: str | None = None
+    """The kind of hosts that was asked for, or None for whatever is up."""
 
     def plan(self) -> Plan:
         """Read the plan; InputError shows all its mistakes."""
         return load_plan(self.plan_path or REPOSITORY / "topology.yaml")
 
     def lab(self) -> Lab:
-        """Return the plan's lab; NotReady if it is not up."""
-        from underlay.hosts import namespaces
+        """Return the plan's lab; NotReady if it is not up, or up on hosts of two kinds and none was asked for."""
+        from underlay.hosts import namespaces, vagrant
 
         name = self.plan().lab
-        lab = namespaces.find_lab(name)
-        if lab is None:
-            raise NotReady(Problem(f"lab {name}", "it is not up", "bring it up: ./lab up"))
-        return lab
+        finders = {"namespace": namespaces.find_lab, "vagrant": vagrant.find_lab}
+        found = {
+            kind: lab for kind, find in finders.items() if self.kind in (None, kind) and (lab := find(name)) is not None
+        }
+        if not found:
+            how = {"namespace": "./lab up", "vagrant": "vagrant up"}.get(self.kind or "", "./lab up, or vagrant up")
+            raise NotReady(Problem(f"lab {name}", "it is not up", f"bring it up: {how}"))
+        if len(found) > 1:
+            hint = f"choose with --hosts: {', '.join(found)}"
+            raise NotReady(Problem(f"lab {name}", "it is up on hosts of more than one kind", hint))
+        return next(iter(found.values()))
 
     def host(self, name: str) -> Host:
         """Return one host of the plan's lab; UsageError names the ones there are."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from underlay import __version__
-from underlay.cli.context import COMPLETE_VARIABLE, Settings
+from underlay.cli.context import COMPLETE_VARIABLE, KINDS, Settings
 from underlay.errors import Exit, UnderlayError
 
 #: Verb -> (module of underlay.cli, name in it, line in --help), in the order of the help. A table, so that `--help`
@@ -31,6 +31,9 @@ _VERBS = {
     "remove": ("phase", "remove", "Take a phase away from the hosts."),
     "plan": ("plan", "plan", "Show what topology.yaml comes to."),
     "image": ("image", "image", "Build, list, check and remove the image that hosts are booted from."),
+    "vm-env": ("vmenv", "vm_env", "Start libvirt where none runs yet, and stop it."),
+    "vagrant": ("vagrant", "vagrant", "Run vagrant, in the network that vm-env made."),
+    "vm": ("vm", "vm", "The Vagrantfile's steps."),
     "bench": ("bench", "bench", "Measure what the lab's network costs to build."),
     "leftovers": ("leftovers", "leftovers", "Compare what the machine holds before and after a lab."),
     "completion": ("completion", "completion", "Print the completion script for a shell."),
@@ -91,16 +94,24 @@ class _Verbs(click.Group):
     show_envvar=True,
     help="The plan. [default: topology.yaml of this checkout]",
 )
+@click.option(
+    "--hosts",
+    "kind",
+    type=click.Choice(KINDS),
+    envvar="UNDERLAY_HOSTS",
+    show_envvar=True,
+    help="The kind of hosts. [default: whatever is up]",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Say each program that is started.")
 @click.pass_context
-def cli(context: click.Context, plan_path: Path | None, *, verbose: bool) -> None:
+def cli(context: click.Context, plan_path: Path | None, kind: str | None, *, verbose: bool) -> None:
     """Underlay shows what is under `docker run`, and proves it.
 
     Two Linux hosts, a small shop, and container networking built by hand on them, with tests that judge by traffic.
     """
     if verbose:
         logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(message)s", stream=sys.stderr)
-    context.obj = Settings(plan_path)
+    context.obj = Settings(plan_path, kind)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

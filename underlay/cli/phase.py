@@ -37,7 +37,7 @@ def converge(settings: Settings, phase: str, only: str | None, *, no_wait: bool)
     plan = settings.plan()
     chosen = _chosen(settings, only)
     tell_plan(lab, plan)
-    return _all(plan, chosen, "converge", phase, *(("--no-wait",) if no_wait else ()))
+    return _all(lab.plan, chosen, "converge", phase, *(("--no-wait",) if no_wait else ()))
 
 
 @click.command()

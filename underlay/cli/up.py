@@ -51,7 +51,7 @@ def up(settings: Settings, *, no_phase: bool) -> None:
                 _converge(plan, tuple(lab.hosts.values()), phase)
     status.show(lab.plan, status.look(lab))
     click.echo(f"\nup in {time.monotonic() - started:.1f} s. Try:\n")
-    for line in _suggestions(plan, converged=not no_phase):
+    for line in suggestions(plan, converged=not no_phase):
         click.echo(f"  {line}")
 
 
@@ -68,7 +68,8 @@ def _converge(plan: Plan, hosts: tuple[Host, ...], phase: str) -> None:
         raise NotReady(*failed)
 
 
-def _suggestions(plan: Plan, *, converged: bool) -> tuple[str, ...]:
+def suggestions(plan: Plan, *, converged: bool) -> tuple[str, ...]:
+    """Return three commands to try."""
     first = plan.hosts[0].name
     if not converged:
         return (f"./lab shell {first}", f"./lab explain phase1 --host {first}", "./lab converge phase1")

@@ -1,5 +1,7 @@
 """One Debian root filesystem, built from a list of packages: every host of a lab is booted from it.
 
+Virtual machines are booted from boxes made of it: ``underlay.image.box``.
+
 >>> from underlay.image import build_image
 >>> from underlay.progress import Quiet
 >>> image = build_image(progress=Quiet())  # doctest: +SKIP

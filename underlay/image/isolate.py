@@ -16,7 +16,7 @@ STEP_TIMEOUT = 120.0
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: What programs inside the tree are told: nothing of the machine they are started from.
-_INSIDE = {
+INSIDE = {
     "PATH": _PATH,
     "HOME": "/root",
     "LC_ALL": "C.UTF-8",
@@ -49,5 +49,5 @@ def run_inside(
     tree: Path, argv: Sequence[str], *, timeout: float = STEP_TIMEOUT, env: Mapping[str, str] | None = None
 ) -> Completed:
     """Run a program of the tree with the tree as its root directory. Raises as :func:`underlay.process.run` does."""
-    environment = {**_INSIDE, **(env or {})}
+    environment = {**INSIDE, **(env or {})}
     return run(bound(("chroot", str(tree), *argv)), timeout=timeout, env=environment, where="image")

@@ -28,10 +28,10 @@ from underlay.process import run
 
 #: Names another cache directory than ``$XDG_CACHE_HOME/underlay``.
 CACHE_VARIABLE = "UNDERLAY_CACHE_DIR"
-#: Begins the name of every directory that is not a finished image.
+#: Begins the name of every directory that is not a finished image or box.
 _MARK = ".underlay-"
-_BUILDING = f"{_MARK}building-"
-_REMOVING = f"{_MARK}removing-"
+BUILDING = f"{_MARK}building-"
+REMOVING = f"{_MARK}removing-"
 _LOCK = f"{_MARK}lock"
 
 _ROOTFS = "rootfs"
@@ -169,7 +169,7 @@ class ImageStore:
     @contextmanager
     def workplace(self, key: str) -> Iterator[Workplace]:
         """Make a directory to build in, and remove it in the end unless it was published. Needs the lock."""
-        path = Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{key}-", dir=self.path))
+        path = Path(tempfile.mkdtemp(prefix=f"{BUILDING}{key}-", dir=self.path))
         try:
             yield Workplace(path)
         finally:
@@ -197,7 +197,7 @@ class ImageStore:
         """Remove what unfinished builds and removals left; return the bytes that became free. Needs the lock."""
         freed = 0
         for path in self.path.iterdir():
-            if path.name.startswith((_BUILDING, _REMOVING)):
+            if path.name.startswith((BUILDING, REMOVING)):
                 freed += remove_tree(path)
         return freed
 
@@ -207,7 +207,7 @@ class ImageStore:
         return remove_tree(self._set_aside(image.path))
 
     def _set_aside(self, path: Path) -> Path:
-        aside = Path(tempfile.mkdtemp(prefix=_REMOVING, dir=self.path)) / path.name
+        aside = Path(tempfile.mkdtemp(prefix=REMOVING, dir=self.path)) / path.name
         path.rename(aside)
         return aside.parent
 

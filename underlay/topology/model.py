@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TypeVar
@@ -180,6 +180,15 @@ class Plan:
     def allows(self, source: str, target: str) -> bool:
         """Whether service ``source`` may connect to service ``target``."""
         return Flow(source, target) in self.flows
+
+    def patient(self, factor: float) -> Plan:
+        """Return the same plan that waits longer for commands and programs, for hosts slower than usual.
+
+        How long one connection may take stays: services are configured with it.
+        """
+        times = self.timeouts
+        longer = replace(times, command=times.command * factor, ready=times.ready * factor)
+        return replace(self, timeouts=longer)
 
     def targets(self, source: str, program: Program) -> tuple[Service, ...]:
         """Return the services running ``program`` that ``source`` may connect to."""

@@ -1,0 +1,31 @@
+"""`underlay vagrant ...`: Vagrant where its guests can be reached."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from underlay.cli.context import REPOSITORY
+from underlay.process import attach
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def vagrant(arguments: tuple[str, ...]) -> int:
+    """Run vagrant with these words in this checkout, in the network that `vm-env start` made if there is one.
+
+    \b
+    Examples:
+      ./lab vagrant up
+      ./lab vagrant ssh host1
+      ./lab vagrant destroy -f
+    """
+    from underlay.hosts import vagrantcli, vmenv
+
+    command = vagrantcli.argv(arguments)
+    os.chdir(REPOSITORY)
+    return attach(command, env=vmenv.environment(), where="vagrant")

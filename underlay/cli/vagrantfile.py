@@ -1,0 +1,46 @@
+"""Quick answers for the Vagrantfile, as JSON: ``kvm``, or the box for a provider. Needs nothing but Python."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from underlay.errors import UnderlayError
+from underlay.hosts import kvm
+from underlay.image.store import cache_directory
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the answer to one question; return 0, or a problem's exit code after saying it."""
+    (question,) = arguments
+    try:
+        answer = _acceleration() if question == "kvm" else box(question)
+    except UnderlayError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        return int(error.exit_code)
+    print(json.dumps(answer))
+    return 0
+
+
+def _acceleration() -> dict[str, str | bool]:
+    """Try with a kernel of our images, or else with one of this machine's own."""
+    images = sorted((cache_directory() / "images").glob("*/rootfs/boot/vmlinuz-*"), reverse=True)
+    kernels = (*images, *sorted(Path("/boot").glob("vmlinuz-*"), reverse=True))
+    return asdict(kvm.answer(kernels, cache_directory() / "kvm.json"))
+
+
+def box(provider: str) -> dict[str, str]:
+    """Return address and version of the box that this checkout describes, or nothing while it is not built."""
+    from underlay.image.box import find_box
+    from underlay.image.boxstore import Provider
+
+    found = find_box(Provider(provider))
+    return {} if found is None else {"url": str(found.catalogue), "version": found.version}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

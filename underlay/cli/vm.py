@@ -1,0 +1,116 @@
+"""`underlay vm ...`: the steps that the Vagrantfile calls. A person says `vagrant up`."""
+
+from __future__ import annotations
+
+import click
+
+from underlay.cli import status
+from underlay.cli.context import Settings, pass_settings
+from underlay.errors import CheckFailed, NotReady, Problem
+from underlay.topology import Plan
+
+_PROVIDER = click.option("--provider", required=True, metavar="NAME", help="Vagrant's name of what runs the machines.")
+_HOST = click.argument("host")
+
+
+@click.group()
+def vm() -> None:
+    """Do the steps that the Vagrantfile calls before and after Vagrant's own."""
+
+
+@vm.command()
+@click.option("--emulated", is_flag=True, help="Their processors are imitated by software.")
+@pass_settings
+def prepare(settings: Settings, *, emulated: bool) -> None:
+    """Write what the hosts are given: plan, secret, names."""
+    from underlay.hosts import handover
+    from underlay.hosts.vagrant import own_directory
+
+    handover.prepare(own_directory(), settings.plan(), emulated=emulated)
+
+
+@vm.command()
+@_PROVIDER
+@pass_settings
+def check(settings: Settings, provider: str) -> None:
+    """Say everything that keeps the hosts from starting; exit 3 if anything does."""
+    from underlay.hosts import vmcheck
+
+    plan = settings.plan()
+    vmcheck.check(plan, provider, _made(plan))
+
+
+@vm.command()
+@_PROVIDER
+@_HOST
+@pass_settings
+def clean(settings: Settings, provider: str, host: str) -> None:
+    """Remove what is of no use once the last machine was destroyed."""
+    from underlay.hosts import handover, vmcheck
+    from underlay.hosts.vagrant import own_directory
+
+    plan = settings.plan()
+    remaining = [name for name in _made(plan) if name != host]
+    if remaining:
+        return
+    if provider == "libvirt":
+        for name in vmcheck.clean(plan, remaining):
+            click.echo(f"removed the box's copy in libvirt: {name}")
+    handover.forget(own_directory())
+
+
+@vm.command()
+@pass_settings
+def left(settings: Settings) -> None:
+    """Say what libvirt still holds of the lab; exit 1 if anything."""
+    from underlay.hosts import vmcheck
+
+    problems = vmcheck.unreachable()
+    if problems:
+        raise NotReady(*problems)
+    found = vmcheck.left(settings.plan())
+    if found:
+        raise CheckFailed(*(Problem("libvirt", f"{item} is still there") for item in found))
+    click.echo("libvirt holds nothing of the lab")
+
+
+@vm.command()
+@pass_settings
+def summary(settings: Settings) -> None:
+    """Show what runs, and what to try."""
+    from underlay.cli.up import suggestions
+    from underlay.hosts import vagrant
+
+    lab = vagrant.find_lab(settings.plan().lab)
+    if lab is None:
+        return  # only one of the machines was brought up
+    seen = status.look(lab)
+    status.show(lab.plan, seen)
+    click.echo("\nTry:\n")
+    for line in suggestions(lab.plan, converged=any(item.phases for item in seen.values())):
+        click.echo(f"  {line}")
+
+
+@vm.command("post-mortem")
+@pass_settings
+def post_mortem(settings: Settings) -> None:
+    """Say what can be known of machines that did not come up."""
+    from underlay.hosts import vmcheck
+    from underlay.hosts.hypervisors import hypervisors
+    from underlay.hosts.vagrant import dot_directory, own_directory, recorded
+
+    plan = settings.plan()
+    made = recorded(dot_directory(), [host.name for host in plan.hosts])
+    if any(provider != "libvirt" for provider, _ in made.values()) or vmcheck.unreachable():
+        return
+    libvirt = hypervisors(own_directory())["libvirt"]
+    consoles = {host.name: path for host in plan.hosts if (path := libvirt.console(plan.lab, host.name)) is not None}
+    problems = vmcheck.post_mortem(plan, consoles)
+    if problems:
+        raise NotReady(*problems)
+
+
+def _made(plan: Plan) -> list[str]:
+    from underlay.hosts.vagrant import dot_directory, recorded
+
+    return list(recorded(dot_directory(), [host.name for host in plan.hosts]))
