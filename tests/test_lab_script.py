@@ -1,0 +1,81 @@
+"""`./lab`, the shell script before the command."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from underlay.process import Completed, run
+
+ROOT = Path(__file__).parents[1]
+LAB = ROOT / "lab"
+_PINS = ROOT / "requirements" / "lab.txt"
+_STAMP = ROOT / ".venv" / "pins"
+
+
+def installed(program: str) -> str:
+    path = shutil.which(program)
+    if path is None:
+        pytest.skip(f"{program} is not installed")
+    return path
+
+
+@pytest.fixture
+def environment() -> None:
+    """The environment that the script makes; this test must not make it, which takes half a minute and a network."""
+    if not (_STAMP.is_file() and filecmp.cmp(_PINS, _STAMP, shallow=False)):
+        pytest.skip("there is no environment for these pins yet: ./lab plan show makes it")
+
+
+def lab(*words: str, by: tuple[str, ...] = (), cwd: Path = ROOT) -> Completed:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return run((*by, str(LAB), *words), timeout=30, check=False, cwd=cwd, env=environment)
+
+
+def test_it_can_be_run() -> None:
+    assert os.access(LAB, os.X_OK)
+    assert LAB.read_text().startswith("#!/bin/sh\n")
+
+
+@pytest.mark.parametrize("shell", ["sh", "dash", "bash"])
+def test_shells_read_it(shell: str) -> None:
+    done = run((installed(shell), "-n", str(LAB)), timeout=10)
+    assert done.stderr == ""
+
+
+def test_shellcheck_finds_nothing() -> None:
+    done = run((installed("shellcheck"), "--shell=sh", str(LAB)), timeout=30, check=False)
+    assert done.stdout == ""
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("shell", ["dash", None])
+def test_it_runs_from_anywhere(shell: str | None, tmp_path: Path) -> None:
+    done = lab("plan", "show", "--json", by=(installed(shell),) if shell else (), cwd=tmp_path)
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["hosts"][0]["name"] == "host1"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("environment")
+def test_it_runs_by_a_link_to_it(tmp_path: Path) -> None:
+    """Not by following the link: the script is found where its name says."""
+    (tmp_path / "checkout").symlink_to(ROOT)
+    done = run((str(tmp_path / "checkout" / "lab"), "plan", "show", "--json"), timeout=30)
+    assert json.loads(done.stdout)["lab"]
+
+
+@pytest.mark.usefixtures("environment")
+def test_words_and_exit_codes_pass_through(tmp_path: Path) -> None:
+    plan = tmp_path / "a plan.yaml"
+    plan.write_text("lab: Under Lay\n")
+    done = lab("--plan", str(plan), "plan", "show")
+    assert done.returncode == 2
+    assert f"{plan}:1: " in done.stderr
+    assert lab("plan", "frobnicate").returncode == 2
+    assert lab("--help").returncode == 0

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from underlay.errors import Exit, NotReady
+from underlay.process import Completed, ProgramFailed, ProgramTimedOut, attach, run
+from underlay.wait import NotYet, until
+
+#: Seconds; far more than any program here takes.
+AMPLE = 20
+
+
+def python(code: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", code)
+
+
+def test_output_and_exit_code() -> None:
+    done = run(("sh", "-c", "echo out; echo err >&2"), timeout=AMPLE)
+    assert (done.returncode, done.stdout, done.stderr, done.ok) == (0, "out\n", "err\n", True)
+    assert done.argv == ("sh", "-c", "echo out; echo err >&2")
+    assert 0 < done.seconds < AMPLE
+
+
+def test_failure_says_where_what_and_the_last_words() -> None:
+    with pytest.raises(ProgramFailed) as caught:
+        run(("sh", "-c", "echo no such thing >&2; exit 7"), timeout=AMPLE, where="host1")
+    assert caught.value.completed.returncode == 7
+    assert caught.value.exit_code is Exit.NOT_READY
+    (problem,) = caught.value.problems
+    assert problem.where == "host1"
+    assert problem.what == "`sh -c 'echo no such thing >&2; exit 7'` ended with exit code 7"
+    assert problem.hint == "it said: no such thing"
+
+
+def test_failure_of_a_program_that_says_nothing_on_stderr() -> None:
+    with pytest.raises(ProgramFailed, match="it said: only here"):
+        run(("sh", "-c", "echo only here; exit 1"), timeout=AMPLE)
+    with pytest.raises(ProgramFailed, match="it said nothing"):
+        run(("false",), timeout=AMPLE)
+
+
+def test_last_words_are_not_all_words() -> None:
+    with pytest.raises(ProgramFailed) as caught:
+        run(python("import sys; sys.exit('x' * 100_000 + 'the end')"), timeout=AMPLE)
+    assert len(str(caught.value)) < 5000
+    assert str(caught.value).endswith("the end")
+
+
+def test_failure_may_be_an_answer() -> None:
+    done = run(("sh", "-c", "exit 3"), timeout=AMPLE, check=False)
+    assert (done.returncode, done.ok) == (3, False)
+
+
+def test_program_that_was_killed_has_the_signal_as_a_negative_code() -> None:
+    done = run(("sh", "-c", "kill -9 $$"), timeout=AMPLE, check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_standard_input() -> None:
+    assert run(("cat",), timeout=AMPLE, stdin="ü\nß").stdout == "ü\nß"
+
+
+def test_without_input_it_is_empty_and_not_our_own() -> None:
+    """Asked in a program whose own standard input holds something."""
+    asking = python("from underlay.process import run; print(repr(run(('cat',), timeout=10).stdout))")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    assert run(asking, timeout=AMPLE, stdin="typed by somebody", env=environment).stdout == "''\n"
+
+
+def test_bytes_that_are_no_text() -> None:
+    assert run(("printf", r"\377x"), timeout=AMPLE).stdout == "\ufffdx"
+
+
+def test_much_output_on_both_streams() -> None:
+    done = run(python("import sys; sys.stdout.write('o' * 10**6); sys.stderr.write('e' * 10**6)"), timeout=AMPLE)
+    assert (len(done.stdout), len(done.stderr)) == (10**6, 10**6)
+
+
+def test_environment_is_replaced_and_directory_changed(tmp_path: Path) -> None:
+    done = run(("/bin/sh", "-c", "echo $WORD$HOME; pwd"), timeout=AMPLE, env={"WORD": "x"}, cwd=tmp_path)
+    assert done.stdout == f"x\n{tmp_path.resolve()}\n"
+
+
+def test_missing_program_is_named() -> None:
+    with pytest.raises(NotReady) as caught:
+        run(("no-such-program", "x"), timeout=AMPLE, where="host1")
+    (problem,) = caught.value.problems
+    assert problem.where == "host1"
+    assert "`no-such-program` is not installed" in problem.what
+    assert "no-such-program" in problem.hint
+
+
+def test_no_shell_reads_the_words() -> None:
+    words = ("$HOME", "*", "a b", ";", "echo", "`id`")
+    assert run(("printf", r"%s\n", *words), timeout=AMPLE).stdout.splitlines() == list(words)
+
+
+def test_time_out_kills_the_children_too_and_says_so() -> None:
+    started = time.monotonic()
+    with pytest.raises(ProgramTimedOut) as caught:
+        run(("sh", "-c", "sleep 600 & echo $! >&2; wait"), timeout=0.3, where="host1")
+    assert time.monotonic() - started < AMPLE
+    assert caught.value.timeout == 0.3
+    (problem,) = caught.value.problems
+    assert problem.where == "host1"
+    assert "did not end within 0.3 s and was killed" in problem.what
+    child = int(problem.hint.removeprefix("it said: "))
+    until(lambda: gone(child), deadline_s=AMPLE, what=f"the end of process {child}")
+
+
+def test_time_out_holds_although_a_child_left_the_group_with_our_pipe() -> None:
+    started = time.monotonic()
+    with pytest.raises(ProgramTimedOut) as caught:
+        run(("sh", "-c", "setsid sleep 30 & echo $! >&2; wait"), timeout=0.2)
+    assert time.monotonic() - started < AMPLE
+    (problem,) = caught.value.problems
+    os.kill(int(problem.hint.removeprefix("it said: ")), signal.SIGKILL)
+
+
+def gone(pid: int) -> bool | NotYet:
+    """Whether a process has ended; one that nobody has asked for its exit code yet has."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return True if state in {"Z", "X"} else NotYet(f"state {state}")
+
+
+def test_error_of_ours_while_it_runs_kills_it(tmp_path: Path) -> None:
+    """Ctrl-C in the middle of a run leaves no program behind."""
+    note = tmp_path / "pid"
+
+    def interrupt() -> None:
+        until(lambda: True if note.exists() else NotYet("nothing"), deadline_s=AMPLE, what="the program's start")
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(("sh", "-c", f"echo $$ > {note}.new; mv {note}.new {note}; exec sleep 600"), timeout=AMPLE)
+    thread.join()
+    pid = int(note.read_text())
+    until(lambda: gone(pid), deadline_s=AMPLE, what=f"the end of process {pid}")
+
+
+def test_dry_run_starts_nothing_and_says_what_it_would(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "underlay.process")
+    made = tmp_path / "made"
+    done = run(("touch", str(made)), timeout=AMPLE, dry_run=True)
+    assert done == Completed(("touch", str(made)), 0, "", "", 0.0)
+    assert not made.exists()
+    assert caplog.messages == [f"would run: touch {made}"]
+
+
+def test_log_line_holds_the_command_and_not_its_input(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "underlay.process")
+    run(("cat", "-"), timeout=AMPLE, stdin="a password")
+    (line,) = caplog.messages
+    assert line.startswith("cat - -> 0 in ")
+    assert "password" not in caplog.text
+
+
+def test_input_is_not_in_the_message_of_a_failure() -> None:
+    with pytest.raises(ProgramFailed) as caught:
+        run(("sh", "-c", "exit 1"), timeout=AMPLE, stdin="a password")
+    assert "password" not in str(caught.value)
+
+
+def test_attached_program_has_our_streams_and_gives_its_code(capfd: pytest.CaptureFixture[str]) -> None:
+    assert attach(("sh", "-c", "echo seen; exit 4")) == 4
+    assert capfd.readouterr().out == "seen\n"
+
+
+def test_attached_program_that_was_killed() -> None:
+    assert attach(("sh", "-c", "kill -9 $$")) == 128 + signal.SIGKILL
+
+
+def test_attached_program_that_is_missing() -> None:
+    with pytest.raises(NotReady, match="is not installed"):
+        attach(("no-such-program",), where="host1")
+
+
+def test_attached_program_answers_ctrl_c_itself() -> None:
+    """The terminal gives Ctrl-C to both; the program may have its own idea of it, and its exit code counts."""
+    code = "import os, signal, sys\nsignal.signal(signal.SIGINT, lambda *_: sys.exit(9))\nos.kill(os.getppid(), 2)\n"
+    code += "os.kill(os.getpid(), signal.SIGINT)\nsignal.pause()"
+    assert attach(python(code), env=dict(os.environ)) == 9
