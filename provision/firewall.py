@@ -19,7 +19,7 @@ _ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
 
 
 def tables(plan: Plan, host: str, mark: Mark) -> tuple[Table, ...]:
-    """Return the filter and nat tables of a host; chains that no packet can enter are left out."""
+    """Return the filter and nat tables of a host."""
     return (_filter(plan, host, mark), _nat(plan, host, mark))
 
 
