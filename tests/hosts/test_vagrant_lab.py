@@ -43,6 +43,14 @@ def test_no_lab_of_another_name(dot: Path, plan: Plan) -> None:
     assert vagrant.find_lab("another") is None
 
 
+def test_no_lab_where_what_ran_it_has_gone(dot: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    handover.prepare(vagrant.own_directory(), plan)
+    for host in plan.hosts:
+        record(dot, host.name, "libvirt", "0000")
+    monkeypatch.setenv("PATH", str(dot))  # no virsh
+    assert vagrant.find_lab(plan.lab) is None
+
+
 def test_recorded_machines(dot: Path) -> None:
     record(dot, "host1", "libvirt", "6f1c\n")
     record(dot, "host2", "libvirt", "")  # being made

@@ -251,7 +251,11 @@ def find_lab(name: str) -> VagrantLab | None:
     if hypervisor is None:
         return None
     config = own_directory() / "ssh-config"
-    if not any(hypervisor.running(machine) for machine in machines.values()):
+    try:
+        running = [host for host, machine in machines.items() if hypervisor.running(machine)]
+    except NotReady:
+        return None  # what ran them has gone, and must not stand in the way of hosts of another kind
+    if not running:
         return None
     if not _true(config, machines):
         # Imported here: only who found new machines needs it.
