@@ -21,7 +21,7 @@ from provision.resource import Phase
 from provision.supervisor import Supervisor
 from provision.system import System
 from underlay.errors import Exit, InputError, Problem, UnderlayError
-from underlay.topology import Plan, load_plan
+from underlay.topology import Plan, Timeouts, load_plan
 from underlay.wait import NotYet, until
 
 PHASES = {"phase1": phase1.build}
@@ -96,7 +96,7 @@ def _run(options: argparse.Namespace) -> int:
     plan, host = _plan(options.plan), _host_name()
     if host not in {item.name for item in plan.hosts}:
         raise InputError(Problem(host, "the plan has no host of this name", "give this host's name in topology.yaml"))
-    with _locked():
+    with _locked(plan.timeouts):
         network = Network(host)
         try:
             return _verb(options, plan, host, network)
@@ -206,8 +206,10 @@ def _secret(role: str, path: Path, owner: str) -> int:
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
+def _locked(timeouts: Timeouts) -> Iterator[None]:
     """Let one run at a time work on this host; a second one waits a little and then says who holds it."""
+    # As long as another run may take: its commands, and then the wait until its programs serve.
+    limit = timeouts.command + timeouts.ready
     with _LOCK.open("a+") as file:
 
         def held() -> bool | NotYet:
@@ -218,7 +220,7 @@ def _locked() -> Iterator[None]:
                 return NotYet(f"process {file.read().strip() or '?'} is at work")
             return True
 
-        until(held, deadline_s=60, what="the end of another provisioning run", where=_host_name())
+        until(held, deadline_s=limit, what="the end of another provisioning run", where=_host_name())
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -1,6 +1,6 @@
 """The plan's flows as iptables rules for one host. Pure: the plan in, rules out.
 
-Five chains in the filter table: who comes into the host from a tier (GUARD), what is forwarded (FORWARD, split into
+Six chains in the filter table: who comes into the host from a tier (GUARD), what is forwarded (FORWARD, split into
 what comes FROM a tier and what comes from elsewhere TO one), what may leave the lab (EGRESS), and the one place where
 packets are refused and counted (DENY). Rules are written as iptables-save writes them, so that they can be compared.
 """

@@ -47,8 +47,8 @@ def _guard(plan: Plan, host: str) -> Section:
     return Section(
         "The guard, before there is a road",
         "Rules first, so that no packet is ever forwarded without them. Everything is denied but the plan's flows. "
-        "Three tables of chains of our own hang on three hooks: what comes into the host, what passes through it, and "
-        "where addresses are rewritten. Docker's rules stand at the same hooks.",
+        "Chains of our own hang on the kernel's: in one table those for what comes into the host and what passes "
+        "through it, in the other those that rewrite addresses. Docker's rules stand at the same hooks.",
         firewall.tables(plan, host, PHASE1),
     )
 
