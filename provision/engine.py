@@ -55,6 +55,7 @@ Report = Callable[[Difference], None]
 
 def check(phase: Phase, system: System, kinds: Sequence[Kind] = KINDS) -> tuple[Difference, ...]:
     """Return all differences between the phase and the host, in order, without touching anything."""
+    system.look_again()
     differences = list(_not_planned(_surplus(phase, system, kinds)))
     differences += [Difference(resource.identity, what) for resource, what in _drift(phase.resources, system)]
     return tuple(differences)
@@ -97,6 +98,7 @@ def converge_once(
     phase: Phase, system: System, report: Report, kinds: Sequence[Kind] = KINDS
 ) -> tuple[Difference, ...]:
     """Look once and mend what differs, without looking again."""
+    system.look_again()
     surplus = tuple(_surplus(phase, system, kinds))
     drift = tuple(_drift(phase.resources, system))
     mended = list(_not_planned(surplus))
@@ -120,12 +122,14 @@ def converge_once(
 def remove(phase: Phase, system: System, report: Report, kinds: Sequence[Kind] = KINDS) -> tuple[Difference, ...]:
     """Take away all that carries the phase's mark, and put back what the ledger holds. Return what was there."""
     nothing = Phase(phase.mark, ())
+    system.look_again()
     surplus = tuple(_surplus(nothing, system, kinds))
     removed = tuple(Difference(found.identity, "is removed") for item in surplus for found in item.found)
     for difference in removed:
         report(difference)
     _remove(surplus, system)
     system.network.close()
+    system.look_again()
     left = tuple(found for item in _surplus(nothing, system, kinds) for found in item.found)
     if left:
         raise NotReady(*(Problem(system.host, f"{found.identity} could not be removed") for found in left))

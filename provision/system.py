@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from provision.kernel.network import Network
 from provision.marks import Mark
-from provision.supervisor import Supervisor
+from provision.supervisor import ProgramState, Supervisor
 from underlay.errors import NotReady, Problem
 from underlay.process import Completed, run
 from underlay.topology import Timeouts
@@ -63,9 +65,34 @@ class Ledger:
         draft.replace(self.path)
 
 
+Answer = TypeVar("Answer")
+
+
+class Once(Generic[Answer]):
+    """A question that is asked once, until its answer is forgotten: many resources want the same one."""
+
+    def __init__(self, ask: Callable[[], Answer]) -> None:
+        self._ask = ask
+        self._answers: list[Answer] = []
+
+    def answer(self) -> Answer:
+        """Return the answer, asking if need be."""
+        if not self._answers:
+            self._answers.append(self._ask())
+        return self._answers[0]
+
+    def forget(self) -> None:
+        """Ask again next time."""
+        self._answers.clear()
+
+
 @dataclass(frozen=True, slots=True)
 class System:
-    """One host, seen from inside, while one phase is worked on."""
+    """One host, seen from inside, while one phase is worked on.
+
+    ``programs`` and ``rules`` (what iptables-save prints) are for looking at all resources, one after the other, with
+    nothing changed in between; who changes something asks for itself.
+    """
 
     host: str
     mark: Mark
@@ -75,9 +102,18 @@ class System:
     state: Path = Path("/var/lib/underlay")
     settings: Path = Path("/etc/underlay")
     ledger: Ledger = field(init=False)
+    programs: Once[Mapping[str, ProgramState]] = field(init=False)
+    rules: Once[str] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ledger", Ledger(self.state / f"{self.mark.phase}.ledger"))
+        object.__setattr__(self, "programs", Once(self.supervisor.programs))
+        object.__setattr__(self, "rules", Once(lambda: self.run("iptables-save").stdout))
+
+    def look_again(self) -> None:
+        """Forget what was seen."""
+        self.programs.forget()
+        self.rules.forget()
 
     def run(self, *argv: str, stdin: str | None = None, check: bool = True) -> Completed:
         """Run a program on this host with the plan's time-out for commands."""

@@ -15,11 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from pyroute2.netlink import nlmsg
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
+from provision.kernel.messages import ifaddrmsg, ifinfmsg, nlmsg, rtmsg
 from underlay.errors import NotReady, Problem
 
 #: The value of a netlink attribute as pyroute2 takes it: nested attributes are mappings with a list under "attrs".

@@ -90,7 +90,7 @@ class Program(Resource):
             return f"its configuration {difference}"
         if stale := self._stale(system):
             return stale
-        state = system.supervisor.programs().get(self.name)
+        state = system.programs.answer().get(self.name)
         if state is None:
             return "is not supervised"
         if state.state not in _ALIVE:

@@ -70,7 +70,7 @@ class Table(Resource):
 
     def observe(self, system: System) -> str | None:
         """See Resource."""
-        seen = _saved(system, self.table)
+        seen = _read(system.rules.answer(), self.table)
         for chain in self.chains:
             if (difference := _compare(chain, seen.rules.get(chain.name))) is not None:
                 return difference
@@ -122,7 +122,7 @@ class _Saved:
 def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
     """Find the tables that hold chains of ours, jumps of ours, or a policy that we changed."""
     for table in ("filter", "nat"):
-        seen = _saved(system, table)
+        seen = _read(system.rules.answer(), table)
         ours = any(name.startswith(system.mark.chain) for name in seen.rules)
         jumps = any(_our_jumps(seen, source, system.mark) for source in seen.policies)
         noted = any(name.startswith(f"{_LEDGER}{table} ") for name in system.ledger.read())
@@ -144,16 +144,24 @@ def _remover(table: str) -> Callable[[System], None]:
 
 
 def _saved(system: System, table: str) -> _Saved:
-    """Read a table. One that was never used is empty; asking for it makes it, as the tools always do."""
+    """Read a table as it is now. One that was never used is empty."""
+    return _read(system.run("iptables-save", "-t", table).stdout, table)
+
+
+def _read(text: str, table: str) -> _Saved:
+    """Read one table of what iptables-save printed."""
     rules: dict[str, list[str]] = {}
     policies: dict[str, str] = {}
-    for line in system.run("iptables-save", "-t", table).stdout.splitlines():
-        if line.startswith(":"):
+    here = False
+    for line in text.splitlines():
+        if line.startswith("*"):
+            here = line == f"*{table}"
+        elif here and line.startswith(":"):
             name, policy, *_ = line[1:].split()
             rules[name] = []
             if policy != "-":
                 policies[name] = policy
-        elif line.startswith("-A "):
+        elif here and line.startswith("-A "):
             _, name, rule = line.split(" ", 2)
             rules[name].append(rule)
     return _Saved({name: tuple(found) for name, found in rules.items()}, policies)

@@ -12,7 +12,7 @@ from provision.kernel.network import Network
 from provision.marks import PHASE1
 from provision.resources.secret import PasswordFile
 from provision.supervisor import Supervisor
-from provision.system import Ledger, NotOurs, System
+from provision.system import Ledger, NotOurs, Once, System
 from underlay.errors import Exit
 from underlay.topology import Timeouts
 
@@ -28,6 +28,14 @@ def test_first_value_stays(ledger: Ledger) -> None:
     ledger.note("policy filter FORWARD", "ACCEPT")
     assert ledger.read() == {"sysctl net.ipv4.ip_forward": "0", "policy filter FORWARD": "ACCEPT"}
     assert Ledger(ledger.path).read() == ledger.read()
+
+
+def test_a_question_is_asked_once_until_its_answer_is_forgotten() -> None:
+    answers = iter(range(3))
+    question = Once(lambda: next(answers))
+    assert (question.answer(), question.answer()) == (0, 0)
+    question.forget()
+    assert (question.answer(), question.answer()) == (1, 1)
 
 
 def test_struck_entry_is_gone_and_the_last_one_takes_the_file_along(ledger: Ledger) -> None:
