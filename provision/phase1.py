@@ -144,7 +144,9 @@ def _names(plan: Plan, host: str) -> Section:
             "log-facility=-",
             "pid-file",
             "user=dnsmasq",
-            "bind-dynamic",
+            # Sockets that are bound once outlive a bridge that is made again. bind-dynamic would bind anew at each
+            # change, and may meet an address that has just gone: one of its protocols then stays unbound.
+            "bind-interfaces",
             *(f"listen-address={tier.gateway.ip}" for tier in tiers),
             # Only the plan's names: no upstream, not the host's own /etc/hosts, and "no such name" for all else.
             "no-resolv",

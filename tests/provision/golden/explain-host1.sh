@@ -490,7 +490,7 @@ keep-in-foreground
 log-facility=-
 pid-file
 user=dnsmasq
-bind-dynamic
+bind-interfaces
 listen-address=10.77.1.1
 listen-address=10.77.2.1
 listen-address=10.77.3.1
@@ -505,7 +505,7 @@ END
 # program dns
 mkdir -p /etc/supervisor/conf.d
 cat > /etc/supervisor/conf.d/dns.conf <<'END'
-; Made by Underlay, phase1. Inputs: 1075f65b3faf
+; Made by Underlay, phase1. Inputs: c8fec252a477
 [program:dns]
 command=dnsmasq --conf-file=/etc/underlay/phase1/dns/dnsmasq.conf
 directory=/
