@@ -100,11 +100,6 @@ class Snapshot:
                 for line in table:
                     yield re.sub(r" \[\d+:\d+\]$", "", _COUNTER.sub("", line))
 
-    def packets(self, pattern: str) -> int:
-        """Return how many packets the rules have counted that match a regular expression."""
-        counted = ((_COUNTER.match(line), line) for line in self.rules)
-        return sum(int(found[1]) for found, line in counted if found and re.search(pattern, line))
-
     def lines(self, *, files: bool = False) -> frozenset[str]:
         """Return the kernel's state as lines: the same state gives the same lines, on whatever day it was made."""
         found = set(self._place_lines(self.root))
@@ -166,6 +161,13 @@ def snapshot(machine: Machine, *, files: bool = False) -> Snapshot:
         processes=tuple(Process(item["words"], item["namespace"], item["first"]) for item in data["processes"]),
         files=tuple(data["files"]),
     )
+
+
+def packets(machine: Machine, pattern: str) -> int:
+    """Ask a host how many packets its rules have counted that match a regular expression."""
+    rules = machine.run(["iptables-save", "--counters"]).stdout.splitlines()
+    counted = ((_COUNTER.match(line), line) for line in rules)
+    return sum(int(found[1]) for found, line in counted if found and re.search(pattern, line))
 
 
 def difference(before: frozenset[str], after: frozenset[str]) -> str:

@@ -9,63 +9,99 @@ import hashlib
 import json
 import os
 import pwd
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from acceptance.probe import inside
+from acceptance.inside import inside
 
-#: Kernel parameters that are compared, below /proc/sys/net.
-_PARAMETERS = ("ipv4/*", "ipv4/conf/*/*", "ipv6/conf/*/disable_ipv6", "bridge/*")
+#: Kernel parameters that are compared, below /proc/sys/net: a directory, and the files in it (None: all).
+_SYSCTL = "/proc/sys/net"
+_PARAMETERS = (("ipv4", None), ("ipv4/conf/*", None), ("ipv6/conf/*", ("disable_ipv6",)), ("bridge", None))
+#: What ip(8) is asked of each place, in one run.
+_QUESTIONS = ("address show", "route show table all", "rule show")
 #: Places in which phases keep files; what lies there is compared whole.
 _FILES = ("/etc/netns", "/etc/supervisor", "/etc/underlay", "/etc/resolv.conf", "/run/underlay", "/var/lib/underlay")
 _NETNS = Path("/run/netns")
 
 
-def _output(*argv: str) -> str:
-    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=20).stdout
+def _output(*argv: str, stdin: str | None = None) -> str:
+    # Whoever started this has a time-out for all of it, and kills what it started.
+    return subprocess.run(argv, check=True, capture_output=True, text=True, input=stdin).stdout
 
 
-def _json(*argv: str) -> object:
-    text = _output(*argv).strip()
-    return json.loads(text) if text else []
+def _json(*argv: str, stdin: str | None = None) -> list[object]:
+    """Return all JSON values that a program prints, one after the other."""
+    text, found, decoder = _output(*argv, stdin=stdin).strip(), [], json.JSONDecoder()
+    while text:
+        value, end = decoder.raw_decode(text)
+        found.append(value)
+        text = text[end:].lstrip()
+    return found
 
 
 def _parameters() -> dict[str, str]:
     found: dict[str, str] = {}
-    top = Path("/proc/sys/net")
-    for pattern in _PARAMETERS:
-        for path in top.glob(pattern):
-            try:
-                found[".".join(("net", *path.relative_to(top).parts))] = path.read_text().strip()
-            except (OSError, UnicodeError):
-                continue  # a directory, or a parameter that can only be written
+    for place, names in _PARAMETERS:
+        top, each, _ = place.partition("/*")
+        base = f"{_SYSCTL}/{top}"
+        if not os.path.isdir(base):  # noqa: PTH112 - thousands of files, and pathlib takes ten times as long
+            continue
+        for directory in [f"{top}/{name}" for name in os.listdir(base)] if each else [top]:  # noqa: PTH208
+            for name in names or os.listdir(f"{_SYSCTL}/{directory}"):  # noqa: PTH208
+                text = _text(f"{_SYSCTL}/{directory}/{name}")
+                if text is not None:
+                    found[".".join(("net", *directory.split("/"), name))] = text
     return found
+
+
+def _text(path: str) -> str | None:
+    """Return what a parameter says, or None for a directory, or one that can only be written."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+        try:
+            return os.read(file, 1 << 16).decode().strip()
+        finally:
+            os.close(file)
+    except (OSError, UnicodeError):
+        return None
 
 
 def _place(namespace: str | None) -> dict[str, object]:
     with inside(namespace):
+        # Each question is answered with a list of its own. Routes of both protocols are shown; those of IPv6 alone have
+        # a preference (RFC 4191).
+        links, routes, policy = _json("ip", "-d", "-j", "-batch", "-", stdin="".join(f"{q}\n" for q in _QUESTIONS))
+        assert isinstance(routes, list)
         return {
             "name": namespace,
-            "links": _json("ip", "-d", "-j", "address", "show"),
-            "routes": _json("ip", "-4", "-j", "route", "show", "table", "all"),
-            "policy": _json("ip", "-4", "-j", "rule", "show"),
+            "links": links,
+            "routes": [route for route in routes if "pref" not in route],
+            "policy": policy,
             "parameters": _parameters(),
         }
 
 
 def _files() -> Iterator[str]:
-    for name in _FILES:
-        top = Path(name)
-        for path in (top, *sorted(top.rglob("*"))) if top.exists() else ():
-            there = path.lstat()
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "-"
-            yield f"{path} {there.st_mode:o} {_user(there.st_uid)} {digest}"
+    for top in _FILES:
+        if os.path.lexists(top):
+            yield _file(top)
+        for directory, folders, files in os.walk(top):
+            yield from (_file(f"{directory}/{name}") for name in (*folders, *files))
 
 
+def _file(path: str) -> str:
+    there = os.lstat(path)
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if stat.S_ISREG(there.st_mode) else "-"
+    return f"{path} {there.st_mode:o} {_user(there.st_uid)} {digest}"
+
+
+@cache
 def _user(number: int) -> str:
     try:
         return pwd.getpwuid(number).pw_name
@@ -101,7 +137,7 @@ def main() -> None:
     answer = {
         "places": places,
         # After the links: a namespace is given its number when a link's peer in it is first shown.
-        "namespace_ids": _json("ip", "-j", "netns", "list"),
+        "namespace_ids": next(iter(_json("ip", "-j", "netns", "list")), []),
         "rules": _output("iptables-save", "-c"),
         "listeners": sorted(" ".join(line.split()[:5]) for line in _output("ss", "-Hlntu").splitlines()),
         "processes": list(_processes(names)),

@@ -10,7 +10,6 @@ The request's ``do`` is one of: ``attempt``, ``listen``, ``collect`` (what a lis
 from __future__ import annotations
 
 import errno
-import http.client
 import json
 import os
 import selectors
@@ -23,6 +22,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from acceptance.inside import inside
 
 #: Seconds between two looks at the counter while an answer is awaited.
 _STEP = 0.01
@@ -73,43 +76,24 @@ class Listener(TypedDict):
 
 
 class Counter:
-    """The packets that the rules of one chain have counted; without a chain always 0."""
+    """The packets that the rules of one chain have counted; without a chain always 0. ``limit``: seconds of a look."""
 
-    def __init__(self, chain: str | None) -> None:
+    def __init__(self, chain: str | None, limit: float) -> None:
         self._chain = chain
+        self._limit = limit
+        self.last = 0
 
     def __bool__(self) -> bool:
         return self._chain is not None
 
     def read(self) -> int:
-        """Return the number of packets."""
+        """Return the number of packets; ``last`` keeps it."""
         if self._chain is None:
             return 0
         argv = ["iptables", "-w", "-t", "filter", "-L", self._chain, "-v", "-x", "-n"]
-        text = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=10).stdout
-        return sum(int(line.split()[0]) for line in text.splitlines()[2:])
-
-
-@contextmanager
-def inside(namespace: str | None) -> Iterator[None]:
-    """Be in a named network namespace (ip-netns(8)) for a while."""
-    if namespace is None:
-        yield
-        return
-    with Path("/run/netns", namespace).open() as there, Path("/proc/self/ns/net").open() as home:
-        enter(there.fileno())
-        try:
-            yield
-        finally:
-            enter(home.fileno())
-
-
-def enter(descriptor: int) -> None:
-    """Be in the network namespace that a descriptor stands for (setns(2))."""
-    if sys.version_info >= (3, 12):
-        os.setns(descriptor, os.CLONE_NEWNET)
-    else:
-        raise RuntimeError("namespaces are entered with os.setns, which Python has since 3.12")
+        text = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=self._limit).stdout
+        self.last = sum(int(line.split()[0]) for line in text.splitlines()[2:])
+        return self.last
 
 
 def attempt(item: Attempt, timeout: float, counter: Counter, before: int) -> tuple[Outcome, int]:
@@ -123,11 +107,12 @@ def attempt(item: Attempt, timeout: float, counter: Counter, before: int) -> tup
         found["outcome"], found["error"] = "refused", _name(error)
     except TimeoutError:
         found["outcome"], found["error"] = "timeout", "ETIMEDOUT"
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, _NotHttp) as error:
         unreachable = isinstance(error, OSError) and error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH}
         found["outcome"], found["error"] = "unreachable" if unreachable else "error", _name(error)
     found["seconds"] = time.monotonic() - started
-    after = counter.read()
+    # What was dropped is one packet, and has just been seen to be counted; all else is looked up.
+    after = counter.last if found["outcome"] == "dropped" else counter.read()
     found["denied"] = after - before
     return found, after
 
@@ -144,15 +129,24 @@ def _tcp(item: Attempt, found: Outcome, timeout: float, denied: Callable[[], boo
             found["reply"] = link.recv(4096).hex()
 
 
+class _NotHttp(Exception):
+    """The answer was no HTTP."""
+
+
 def _http(item: Attempt, found: Outcome, timeout: float, denied: Callable[[], bool]) -> None:
+    import http.client  # slow to load, and most runs do without
+
     with _connected(item, found, timeout) as link:
         client = http.client.HTTPConnection(item["address"], item["port"])
         client.sock = link
-        client.request(item["method"], item["path"], item["body"].encode() or None, item["headers"])
-        answer = client.getresponse()
-        found["status"] = answer.status
-        found["headers"] = {name.lower(): value for name, value in answer.getheaders()}
-        found["body"] = answer.read().decode(errors="replace")
+        try:
+            client.request(item["method"], item["path"], item["body"].encode() or None, item["headers"])
+            answer = client.getresponse()
+            found["status"] = answer.status
+            found["headers"] = {name.lower(): value for name, value in answer.getheaders()}
+            found["body"] = answer.read().decode(errors="replace")
+        except http.client.HTTPException as error:
+            raise _NotHttp(f"{type(error).__name__}: {error}") from error
 
 
 def _udp(item: Attempt, found: Outcome, timeout: float, denied: Callable[[], bool]) -> None:
@@ -329,7 +323,7 @@ def _text(address: tuple[str, int]) -> str:
 
 def _name(error: Exception) -> str:
     code = error.errno if isinstance(error, OSError) else None
-    return errno.errorcode.get(code, str(error)) if code else f"{type(error).__name__}: {error}"
+    return errno.errorcode.get(code, str(error)) if code else str(error) or type(error).__name__
 
 
 def main() -> None:
@@ -337,7 +331,7 @@ def main() -> None:
     request = json.load(sys.stdin)
     match request["do"]:
         case "attempt":
-            counter = Counter(request["chain"])
+            counter = Counter(request["chain"], request["limit"])
             value = counter.read()
             results: list[Outcome] = []
             for item in request["attempts"]:

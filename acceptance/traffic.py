@@ -144,6 +144,7 @@ class Prober:
             "do": "attempt",
             "timeout": timeouts.connect,
             "chain": self._chain,
+            "limit": timeouts.command,
             "patience": _SLOW_ATTEMPTS,
             "attempts": [asdict(item) for item in attempts],
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.kernel import snapshot
+from acceptance.kernel import packets
 from acceptance.phase1.cases import OUTSIDE, Seat, seats
 from acceptance.traffic import DNS_PORT, NO_ERROR, Attempt, Listener, Outcome, Prober, dns_answer, dns_question
 from underlay.hosts.base import Lab, Machine
@@ -85,9 +85,9 @@ def test_tier_is_not_reachable_from_elsewhere(lab: Lab, plan: Plan, probers: Pro
         outcome.assert_connected()
     with ExitStack() as stack:
         stack.enter_context(_route(intruder, tier, home))
-        before = snapshot(home).packets("-A PHASE1-DENY ")
+        before = packets(home, "-A PHASE1-DENY ")
         outcomes = probers[intruder.name].attempt(attempts)
-        denied = snapshot(home).packets("-A PHASE1-DENY ") - before
+        denied = packets(home, "-A PHASE1-DENY ") - before
     for outcome in outcomes:
         assert outcome.outcome == "refused", f"expected: refused at once by {home.name}; seen: {outcome}"
     assert denied >= len(outcomes), (

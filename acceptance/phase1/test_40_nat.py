@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from acceptance.kernel import snapshot
+from acceptance.kernel import packets
 from acceptance.phase1.cases import OUTSIDE, Seat, Visit, seats, visits
 from acceptance.traffic import Attempt, Listener, Outcome, Prober
 from underlay.hosts.base import Lab
@@ -43,9 +43,9 @@ def departures(lab: Lab, plan: Plan, probers: Probers) -> Departures:
         with probers[away.name].listening([Listener("tcp")]) as listening:
             goal = (str(away.address), listening.ports[0])
             attempts = [Attempt("tcp", *goal, seat.replica.namespace, reply=True) for seat in here]
-            before = snapshot(host).packets("-j MASQUERADE")
+            before = packets(host, "-j MASQUERADE")
             control, *outcomes = probers[host.name].attempt([Attempt("tcp", *goal, reply=True), *attempts])
-            risen = snapshot(host).packets("-j MASQUERADE") - before
+            risen = packets(host, "-j MASQUERADE") - before
             connections = host.run(["conntrack", "-L", "-p", "tcp", "--orig-port-dst", str(goal[1])]).stdout
         for seat, outcome in zip(here, outcomes, strict=True):
             found.outcomes[seat.replica.name] = outcome  # type: ignore[index]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from acceptance.kernel import snapshot
 from acceptance.phase1.cases import Seat, seats
+from acceptance.phase1.conftest import Snapshots
 from acceptance.traffic import (
     DNS_PORT,
     NAME_ERROR,
@@ -50,7 +50,7 @@ def _unknown(plan: Plan) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def names(lab: Lab, plan: Plan, probers: Probers) -> Names:
+def names(lab: Lab, plan: Plan, probers: Probers, snapshots: Snapshots) -> Names:
     """Ask for all names in all namespaces, while all DNS packets on the underlay are watched."""
     resolved: dict[str, Mapping[str, Resolved]] = {}
     unknown: dict[str, tuple[Outcome, ...]] = {}
@@ -62,7 +62,7 @@ def names(lab: Lab, plan: Plan, probers: Probers) -> Names:
         if not here:
             continue
         prober = probers[host.name]
-        wire = snapshot(host).root.with_address(host.address)
+        wire = snapshots[host.name].root.with_address(host.address)
         with prober.listening([Listener("dns-packets", address=wire.name)]) as watch:
             for seat in here:
                 resolved[seat.replica.name] = prober.resolve(asked, seat.replica.namespace)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -13,9 +13,12 @@ from acceptance.phase1.cases import Seat, seats
 from acceptance.phase1.conftest import LastSeen
 from acceptance.provisioning import Report, provision
 from acceptance.traffic import Attempt, Prober
-from underlay.hosts.base import Lab
+from underlay.hosts.base import Host, Lab
 from underlay.topology import Plan, Program
 from underlay.wait import NotYet, until
+
+#: See pyproject.toml.
+pytestmark = pytest.mark.rebuilds
 
 #: An address of nobody: TEST-NET-3 (RFC 5737).
 _FOREIGN = "203.0.113.7/24"
@@ -196,8 +199,7 @@ class Rounds:
         checked = provision(self.host, "check")
         mended = provision(self.host, "converge", wait=False)
         left = difference(before, snapshot(self.host).lines())
-        for victim in victims.values():
-            _sample(self._lab, victim)
+        _sample(self._lab, self.host, victims.values())
         expected = frozenset(DRIFTS[kind].named(victim) for kind, victim in victims.items())
         return Broken(victims, expected, checked, mended, left)
 
@@ -208,28 +210,32 @@ def rounds(lab: Lab, last_seen: LastSeen) -> Rounds:
     return Rounds(lab, last_seen)
 
 
-def _sample(lab: Lab, victim: Victim) -> None:
-    """Fail unless the victim serves, and its host lets it do what it may and nothing else."""
-    plan, seat = lab.plan, victim.seat
-    pairs = [pair for pair in flows.all_pairs(plan) if pair.source.name == victim.name]
-    some = [next((pair for pair in pairs if pair.allowed is kind), None) for kind in (True, False)]
-    attempts = [Attempt("tcp", str(seat.replica.ip), seat.service.port)]
-    attempts += [
-        Attempt("tcp", str(pair.target.ip), pair.target_service.port, victim.name) for pair in some if pair is not None
-    ]
-    prober = Prober(lab.hosts[seat.service.host], plan)
-    kinds = [True, *(pair.allowed for pair in some if pair is not None)]
+def _sample(lab: Lab, host: Host, victims: Iterable[Victim]) -> None:
+    """Fail unless the victims serve, and their host lets them do what they may and nothing else."""
+    plan = lab.plan
+    attempts: list[tuple[Attempt, bool]] = []
+    for victim in victims:
+        seat = victim.seat
+        pairs = [pair for pair in flows.all_pairs(plan) if pair.source.name == victim.name]
+        some = [next((pair for pair in pairs if pair.allowed is kind), None) for kind in (True, False)]
+        attempts.append((Attempt("tcp", str(seat.replica.ip), seat.service.port), True))
+        attempts += [
+            (Attempt("tcp", str(pair.target.ip), pair.target_service.port, victim.name), pair.allowed)
+            for pair in some
+            if pair is not None
+        ]
+    prober = Prober(host, plan)
 
     def green() -> bool | NotYet:
-        outcomes = prober.attempt(attempts)
-        for outcome, allowed in zip(outcomes, kinds, strict=True):
+        outcomes = prober.attempt([item for item, _ in attempts])
+        for outcome, (_, allowed) in zip(outcomes, attempts, strict=True):
             if not allowed:
                 outcome.assert_refused(plan.timeouts.connect)
             elif not outcome.connected:
                 return NotYet(str(outcome))
         return True
 
-    until(green, deadline_s=plan.timeouts.ready, what="traffic as planned", where=seat.service.host)
+    until(green, deadline_s=plan.timeouts.ready, what="traffic as planned", where=host.name)
 
 
 @pytest.mark.parametrize("kind", [kind for kinds in ROUNDS for kind in kinds])
@@ -265,7 +271,7 @@ def test_killed_program_is_started_again(lab: Lab, rounds: Rounds) -> None:
         return pid if pid not in {"0", "", before} else NotYet(f"process {pid}")
 
     until(another, deadline_s=lab.plan.timeouts.ready, what=f"a new process of {victim.name}", where=host.name)
-    _sample(lab, victim)
+    _sample(lab, host, (victim,))
     left = difference(first, snapshot(host).surroundings())
     assert not left, f"{host.name}: expected: nothing is left of the killed process; seen:\n{left}"
 
