@@ -42,7 +42,10 @@ def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest
         facts = host.facts()
         rules = host.run(["iptables", "--version"], check=False).stdout.strip() or "no iptables"
         docker = facts.get("docker") or "none"
-        lines.append(f"{host.name}: kernel {facts.get('kernel', '?')}, docker {docker}, {rules}")
+        made = [facts[key] for key in ("provider",) if key in facts]
+        made += ["emulated processors"] if facts.get("emulated") == "yes" else []
+        said = (f"kernel {facts.get('kernel', '?')}", f"docker {docker}", rules, *made)
+        lines.append(f"{host.name}: {', '.join(said)}")
     return [f"lab: {choice.lab.plan.lab} on {choice.kind} hosts", *lines]
 
 

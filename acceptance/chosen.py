@@ -16,8 +16,8 @@ from underlay.topology import load_plan
 
 #: Finds the lab of a name among the hosts of one kind; None if there is none. Another kind is one more entry.
 Finder = Callable[[str], Lab | None]
-FINDERS: Mapping[str, Finder] = {"namespace": namespaces.find_lab, "vagrant": vagrant.find_lab}
-AUTO = "auto"
+VAGRANT, AUTO = "vagrant", "auto"
+FINDERS: Mapping[str, Finder] = {"namespace": namespaces.find_lab, VAGRANT: vagrant.find_lab}
 LAB_VARIABLE = "UNDERLAY_LAB"
 
 _CHOICE = pytest.StashKey["Choice"]()
@@ -50,17 +50,20 @@ def _choose(config: pytest.Config) -> Choice:
         name = config.getoption("--lab") or os.environ.get(LAB_VARIABLE) or _planned_name(config.rootpath)
         found = {kind: lab for kind in kinds if kind in FINDERS and (lab := FINDERS[kind](name)) is not None}
         up = {kind: lab for kind, lab in found.items() if all(host.running() for host in lab.hosts.values())}
+        why = vagrant.why_not(name) if wanted == VAGRANT and not found else None
     except UnderlayError as error:
         give_up([str(problem) for problem in error.problems])
+    if why is not None:
+        give_up([str(why)])
     if len(up) > 1:
         give_up([f"lab {name} is up on hosts of more than one kind", f"    hint: choose with --hosts: {', '.join(up)}"])
     for kind, lab in up.items():
         return Choice(kind, lab)
     for lab in found.values():
         off = [host.name for host in lab.hosts.values() if not host.running()]
-        give_up([f"lab {name}: {', '.join(off)} not running", "    hint: bring the lab up: ./lab up"])
+        give_up([f"lab {name}: {', '.join(off)} not running", "    hint: bring the lab up: ./lab up, or vagrant up"])
     what = f"no lab {name} is up" + ("" if wanted == AUTO else f" on {wanted} hosts")
-    give_up([what, "    hint: bring one up: ./lab up"])
+    give_up([what, "    hint: bring one up: ./lab up, or vagrant up"])
 
 
 def _planned_name(repository: Path) -> str:

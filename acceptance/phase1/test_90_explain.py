@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
+
 from acceptance.kernel import difference
 from acceptance.phase1.cycle import Cycle
+
+#: See pyproject.toml.
+pytestmark = pytest.mark.rebuilds
 
 
 def test_script_runs(cycles: Mapping[str, Cycle], busy_host: str) -> None:
