@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from underlay import machine
-from underlay.errors import NotReady
-from underlay.progress import Quiet
 from underlay.topology import load_plan
 
 ROOT = Path(__file__).parents[1]
@@ -43,47 +41,3 @@ def test_collision_with_a_route_of_this_machine_is_noted() -> None:
 def test_machine_without_routes() -> None:
     assert list(machine.routes("Iface\tDestination\n")) == []
     assert list(machine.routes("")) == []
-
-
-def test_needs_say_their_package_and_why() -> None:
-    assert all(need.program and need.package and need.why for need in machine.NEEDS)
-    assert len({need.program for need in machine.NEEDS}) == len(machine.NEEDS)
-
-
-@pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A search path on which there is nothing but what a test puts there; the usual places are looked at as well."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    return tmp_path
-
-
-def test_missing_program_is_noticed_and_one_on_the_path_is_found(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "NEEDS", (machine.Need("frobnicate", "frob-tools", "frobs"),))
-    assert "frob-tools" in {need.package for need in machine.missing()}
-    program = bare / "frobnicate"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    assert "frob-tools" not in {need.package for need in machine.missing()}
-
-
-@pytest.mark.usefixtures("bare")
-def test_without_apt_it_says_what_is_missing_why_and_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    needs = (machine.Need("frobnicate", "frob-tools", "frobs"), machine.Need("twiddle", "twiddlers", "twiddles"))
-    monkeypatch.setattr(machine, "NEEDS", needs)
-    said: list[str] = []
-    with pytest.raises(NotReady) as caught:
-        machine.install_missing(Quiet(), said.append)
-    whats = [problem.what for problem in caught.value.problems]
-    assert "frob-tools is not installed: it frobs" in whats
-    assert "twiddlers is not installed: it twiddles" in whats
-    assert all("package manager" in problem.hint for problem in caught.value.problems)
-    assert said == []
-
-
-@pytest.mark.usefixtures("bare")
-def test_nothing_is_installed_where_nothing_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine, "NEEDS", ())
-    monkeypatch.setattr(machine, "_KEYRING_FILE", tmp_path)
-    said: list[str] = []
-    machine.install_missing(Quiet(), said.append)
-    assert said == []

@@ -24,15 +24,20 @@ def vm_env() -> None:
 
 @vm_env.command()
 def start() -> None:
-    """Start libvirt if no libvirt answers.
+    """Start libvirt if no libvirt answers, and install what is missing to make virtual machines.
 
     \b
     Example:
       ./lab vm-env start
     """
-    from underlay.hosts import vmenv
+    from underlay import machine, packages
+    from underlay.hosts import vagrantcli, vmenv
+    from underlay.image.box import missing_packages
 
     with Bar() as bar:
+        if vmenv.is_wanted():
+            needs = (*machine.NEEDS, *vmenv.NEEDS, *vagrantcli.NEEDS, *missing_packages())
+            packages.install_missing(needs, bar, lambda text: click.echo(text, err=True))
         done = vmenv.start(bar)
     if done:
         click.echo(f"libvirt runs in a network of its own ({vmenv.PIN}); use it with ./lab vagrant ...")

@@ -8,13 +8,24 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from underlay import packages
 from underlay.errors import NotReady, Problem
 from underlay.hosts import vmenv
+from underlay.packages import Need
 
 # Imported, python-vagrant logs that vagrant is missing; whoever calls it says so better.
 logging.getLogger("vagrant").setLevel(logging.ERROR)
 import vagrant  # noqa: E402
 
+#: What makes machines under libvirt, whoever started that.
+NEEDS = (
+    Need("vagrant", "vagrant", "makes the machines"),
+    Need(
+        "/usr/share/rubygems-integration/all/gems/vagrant-libvirt-*", "vagrant-libvirt", "lets Vagrant speak to libvirt"
+    ),
+    Need("rsync", "rsync", "copies the repository to the machines"),
+    Need("ssh", "openssh-client", "reaches them"),
+)
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -53,6 +64,5 @@ def require() -> str:
     """Return the path of vagrant; NotReady when it is not installed."""
     program = shutil.which("vagrant")
     if not program:
-        hint = "install it: apt-get install --no-install-recommends vagrant vagrant-libvirt rsync openssh-client"
-        raise NotReady(Problem("this machine", "vagrant is not installed", hint))
+        raise NotReady(*packages.problems(packages.missing(NEEDS)))
     return program

@@ -16,11 +16,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from underlay import process
+from underlay import packages, process
 from underlay.errors import NotReady, Problem
 from underlay.hosts import wire
 from underlay.hosts.processes import Process, alive, command_of, identify, kill, namespace_of, using_namespace
 from underlay.hosts.state import DEFAULT_DIRECTORY, LOCK_S, MACHINE_S, state_directory
+from underlay.packages import Need
 from underlay.progress import Progress, Quiet
 from underlay.wait import NotYet, until
 
@@ -43,16 +44,16 @@ _PLACES = {
     "cache": "/var/cache/libvirt",
     "log": "/var/log/libvirt",
 }
-#: Program -> (Debian package, what it does).
-PROGRAMS = {
-    "libvirtd": ("libvirt-daemon-system", "runs virtual machines"),
-    "virtlogd": ("libvirt-daemon-system", "keeps their consoles' output"),
-    "dbus-daemon": ("dbus-daemon", "is what libvirtd talks to the system by"),
-    "virsh": ("libvirt-clients", "asks libvirt"),
-    "qemu-system-x86_64": ("qemu-system-x86", "is the virtual machine"),
-    "dnsmasq": ("dnsmasq-base", "gives the guests addresses"),
-    "iptables": ("iptables", "makes libvirt's networks"),
-}
+#: What it starts, and what that needs.
+NEEDS = (
+    Need("libvirtd", "libvirt-daemon-system", "runs virtual machines"),
+    Need("virtlogd", "libvirt-daemon-system", "keeps their consoles' output"),
+    Need("dbus-daemon", "dbus-daemon", "is what libvirtd talks to the system by"),
+    Need("virsh", "libvirt-clients", "asks libvirt"),
+    Need("qemu-system-x86_64", "qemu-system-x86", "is the virtual machine"),
+    Need("dnsmasq", "dnsmasq-base", "gives the guests addresses"),
+    Need("iptables", "iptables", "makes libvirt's networks"),
+)
 #: What libvirt and Vagrant leave running in the namespace; anything else there was started by a person.
 _OURS = ("libvirtd", "virtlogd", "dbus-daemon", "dnsmasq", "libvirt_leasesh", "qemu-system", "ssh", "qemu-img")
 #: Without a systemd, control groups or a user of its own (https://libvirt.org/drvqemu.html).
@@ -135,6 +136,11 @@ def record() -> Record | None:
         raise NotReady(Problem(str(_RECORD), "only root may use the libvirt started here", "use sudo")) from error
 
 
+def files_directory() -> Path:
+    """Return where libvirt's files are while ours runs."""
+    return state_directory() / "vm-env"
+
+
 def is_up() -> bool:
     """Whether our libvirt runs."""
     return _RECORD.exists() and wire.is_pinned(PIN)
@@ -169,6 +175,11 @@ def answers(where: str, *, timeout: float) -> bool:
         return process.run(("virsh", "-c", where, "version"), timeout=timeout, check=False, where="libvirt").ok
     except process.ProgramTimedOut:
         return False
+
+
+def is_wanted() -> bool:
+    """Whether ours has to be started: neither runs, nor is there a systemd that would start the machine's own."""
+    return not is_up() and not answers(SYSTEM_URI, timeout=MACHINE_S) and not _has_its_own()
 
 
 def start(progress: Progress | None = None) -> bool:
@@ -219,20 +230,18 @@ def guests() -> tuple[str, ...]:
 def _obstacles() -> list[Problem]:
     if os.geteuid() != 0:
         return [Problem(_MACHINE, "only root can start libvirt", "run it as root (sudo)")]
-    if Path("/run/systemd/system").is_dir() and shutil.which("libvirtd") is not None:
+    if _has_its_own():
         hint = "this machine has systemd, so start the usual one: systemctl enable --now libvirtd"
         return [Problem(_MACHINE, f"no libvirt answers at {SYSTEM_URI}", hint)]
-    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    return [
-        Problem(_MACHINE, f"{program} is not installed: it {why}",
-                f"install it: apt-get install --no-install-recommends {package}")
-        for program, (package, why) in PROGRAMS.items()
-        if shutil.which(program, path=path) is None
-    ]  # fmt: skip
+    return packages.problems(packages.missing(NEEDS))
+
+
+def _has_its_own() -> bool:
+    return Path("/run/systemd/system").is_dir() and shutil.which("libvirtd") is not None
 
 
 def _make(show: Progress) -> None:
-    state = state_directory() / "vm-env"
+    state = files_directory()
     targets = {state / name: Path(place) for name, place in _PLACES.items()} | {RUN / "libvirt": Path("/run/libvirt")}
     made = tuple(place for place in targets.values() if not place.exists())
     known = Record(state, made, {})
@@ -292,7 +301,7 @@ def _make_network() -> None:
 def _identified(name: str, pid: str) -> Process:
     found = identify(int(pid)) if pid.strip().isdecimal() else None
     if found is None:
-        raise NotReady(Problem(_WHERE, f"{name} ended at once", f"see {state_directory() / 'vm-env/log'}"))
+        raise NotReady(Problem(_WHERE, f"{name} ended at once", f"see {files_directory() / 'log'}"))
     return found
 
 
@@ -329,7 +338,7 @@ def _remove(known: Record | None) -> None:
             inodes = frozenset({os.fstat(opened.fileno()).st_ino})
             until(lambda: _end_users(inodes), deadline_s=MACHINE_S, what="the end of its programs", where=_WHERE)
     wire.release(PIN, timeout=MACHINE_S)
-    state = known.state if known else state_directory() / "vm-env"
+    state = known.state if known else files_directory()
     if state.exists():
         shutil.rmtree(state)
     for place in known.made if known else ():

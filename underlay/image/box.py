@@ -16,16 +16,18 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
+from underlay import packages
 from underlay.errors import NotReady, Problem
 from underlay.image import recipe
 from underlay.image.boxstore import Box, BoxStore, Manifest, Provider, box_file, final_file, folder_name
 from underlay.image.build import build_image, find_image
 from underlay.image.disk import DISK_BYTES, GRUB_DIRECTORY, make_grub, write_disk
 from underlay.image.guest import FILES_BOX, find_vagrant_key, furnish
-from underlay.image.isolate import STEP_TIMEOUT, search_path
+from underlay.image.isolate import STEP_TIMEOUT
 from underlay.image.overlay import Layer
 from underlay.image.ovf import ovf_text
 from underlay.image.store import Image, ImageStore
+from underlay.packages import Need
 from underlay.process import run
 from underlay.progress import Progress
 
@@ -43,17 +45,15 @@ _BYTES_NEEDED = 4_000_000_000
 #: Seconds to convert a disk; compressing is what takes it.
 _CONVERT_TIMEOUT = 600.0
 
-#: Program that must be there, and the Debian package that brings it.
-_TOOLS = {
-    "mke2fs": "e2fsprogs",
-    "grub-mkimage": "grub-common",
-    "qemu-img": "qemu-utils",
-    "unshare": "util-linux",
-    "setpriv": "util-linux",
-    "mount": "mount",
-    "chroot": "coreutils",
-}
-_GRUB_PACKAGE = "grub-pc-bin"
+#: What building a box needs beside what its image needs.
+NEEDS = (
+    Need("mke2fs", "e2fsprogs", "writes the box's file system"),
+    Need("grub-mkimage", "grub-common", "makes its boot loader"),
+    Need(str(GRUB_DIRECTORY / "boot.img"), "grub-pc-bin", "holds the boot loader's code"),
+    Need("qemu-img", "qemu-utils", "converts its disk"),
+    *(Need(program, "util-linux", "keeps the build to itself") for program in ("unshare", "setpriv")),
+    Need("mount", "mount", "lays the box over the image"),
+)
 _KEY_PACKAGE = "vagrant"
 
 #: Name of the disk in the box. The first is what vagrant-libvirt looks for.
@@ -163,10 +163,7 @@ def check_box_machine(cache: Path) -> None:
         problems.append(Problem("box", what, "use the namespace hosts: ./lab up"))
     if os.geteuid() != 0:
         problems.append(Problem("box", "only root can build a box", "run the same command with sudo"))
-    missing = missing_packages()
-    if missing:
-        command = f"apt-get install --no-install-recommends {' '.join(missing)}"
-        problems.append(Problem("box", f"missing on this machine: {', '.join(missing)}", command))
+    problems += packages.problems(missing_packages())
     existing = next(path for path in (cache, *cache.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < _BYTES_NEEDED:
@@ -176,14 +173,10 @@ def check_box_machine(cache: Path) -> None:
         raise NotReady(*problems)
 
 
-def missing_packages() -> tuple[str, ...]:
-    """Return the Debian packages that building a box needs and this machine has not."""
-    missing = {package for program, package in _TOOLS.items() if shutil.which(program, path=search_path()) is None}
-    if not (GRUB_DIRECTORY / "boot.img").exists():
-        missing.add(_GRUB_PACKAGE)
-    if find_vagrant_key() is None:
-        missing.add(_KEY_PACKAGE)
-    return tuple(sorted(missing))
+def missing_packages() -> tuple[Need, ...]:
+    """Return what building a box needs and this machine has not."""
+    key = () if find_vagrant_key() else (Need("vagrant", _KEY_PACKAGE, "has the key that a new box opens with"),)
+    return (*packages.missing(NEEDS), *key)
 
 
 def catalogue_text(manifest: Manifest, box: Path) -> str:

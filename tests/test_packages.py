@@ -1,0 +1,62 @@
+"""What must be installed: noticed, said, and left alone where it cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from underlay import machine
+from underlay.errors import NotReady
+from underlay.hosts import vagrantcli, vmenv
+from underlay.image import box
+from underlay.packages import Need, install_missing, missing
+from underlay.progress import Quiet
+
+
+def test_needs_say_their_package_and_why() -> None:
+    needs = (*machine.NEEDS, *box.NEEDS, *vmenv.NEEDS, *vagrantcli.NEEDS)
+    assert all(need.sign and need.package and need.why for need in needs)
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A search path on which there is nothing but what a test puts there; the usual places are looked at as well."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def test_missing_program_is_noticed_and_one_on_the_path_is_found(bare: Path) -> None:
+    needs = (Need("frobnicate", "frob-tools", "frobs"),)
+    assert missing(needs) == needs
+    program = bare / "frobnicate"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    assert missing(needs) == ()
+
+
+def test_file_is_a_sign_too(tmp_path: Path) -> None:
+    needs = (Need(f"{tmp_path}/gems/frob-*", "frob", "frobs"),)
+    assert missing(needs) == needs
+    (tmp_path / "gems/frob-1.0").mkdir(parents=True)
+    assert missing(needs) == ()
+
+
+@pytest.mark.usefixtures("bare")
+def test_without_apt_it_says_what_is_missing_why_and_how_to_get_it() -> None:
+    needs = (Need("frobnicate", "frob-tools", "frobs"), Need("twiddle", "twiddlers", "twiddles"))
+    said: list[str] = []
+    with pytest.raises(NotReady) as caught:
+        install_missing(needs, Quiet(), said.append)
+    whats = [problem.what for problem in caught.value.problems]
+    assert "frob-tools is not installed: it frobs" in whats
+    assert "twiddlers is not installed: it twiddles" in whats
+    assert all("package manager" in problem.hint for problem in caught.value.problems)
+    assert said == []
+
+
+@pytest.mark.usefixtures("bare")
+def test_nothing_is_installed_where_nothing_is_missing(tmp_path: Path) -> None:
+    said: list[str] = []
+    install_missing((Need(str(tmp_path), "frob", "frobs"),), Quiet(), said.append)
+    assert said == []
