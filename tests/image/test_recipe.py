@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from underlay.errors import InputError
-from underlay.image import recipe
+from underlay.hosts import guest
+from underlay.image import pythonenv, recipe
 
 
 @pytest.fixture
@@ -112,3 +113,16 @@ def test_every_requirement_is_pinned_with_a_hash_and_names_no_place() -> None:
     assert all("==" in line and line.endswith("\\") for line in pins)
     assert "://" not in text
     assert "index-url" not in text.replace("--no-emit-index-url", "")
+
+
+def test_compiled_modules_are_found_where_hosts_keep_theirs(tmp_path: Path) -> None:
+    source = tmp_path / f"usr/lib/python{recipe.PYTHON_VERSION}/json"
+    (source / "__pycache__").mkdir(parents=True)
+    (source / "__pycache__/tool.cpython-313.pyc").write_bytes(b"compiled")
+    pythonenv.share_compiled(tmp_path)
+    name = f"usr/lib/python{recipe.PYTHON_VERSION}/json/tool.cpython-313.pyc"
+    link = tmp_path / pythonenv.CACHE.relative_to("/") / name
+    assert link.readlink() == Path(
+        "/usr/lib", f"python{recipe.PYTHON_VERSION}", "json/__pycache__/tool.cpython-313.pyc"
+    )
+    assert str(pythonenv.CACHE) == guest.PYTHON_CACHE

@@ -208,6 +208,7 @@ def _build(place: Workplace, key: str, root: Path, progress: Progress) -> _Built
     tree = place.rootfs
     pythonenv.make_environment(tree, wheels)
     progress.step("configure")
+    pythonenv.share_compiled(tree)
     customise.make_initramfs(tree)
     customise.drop_manuals(tree)
     customise.copy_files(root / recipe.FILES_AFTER, tree)
