@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from provision.receive import SETTINGS
 from underlay.errors import InputError, NotReady, Problem, UnderlayError
 from underlay.image import customise, pythonenv, recipe
 from underlay.process import Completed, run
 
-#: Vagrant puts the plan, the secret, the host's identity and the names of all hosts there.
-_SETTINGS = Path("/etc/underlay")
+#: The plan, the secret, the host's identity and the names of all hosts are there.
+_SETTINGS = SETTINGS
 #: Where our image keeps its own Python environment, and the user of the services.
 _PYTHON = pythonenv.HOME / "bin/python3"
 _ROOT = Path("/")
@@ -43,13 +45,19 @@ ExecStartPre=-/usr/lib/systemd/systemd-networkd-wait-online --ipv4 --interface={
 #: Seconds that a boot waits for the underlay's address, a command may take, and packages may take to come.
 _LINK_S = 60
 _COMMAND_S = 120.0
+#: Where a user keeps the keys that open the way in, below the home directory (sshd(8), AUTHORIZED_KEYS FILE FORMAT).
+_KEYS = Path(".ssh/authorized_keys")
+#: sshd's answers that let root in with a key (sshd_config(5)); and our word for it where the box says otherwise.
+_ROOT_MAY = {"yes", "prohibit-password", "without-password"}
+_ROOT_FILE = Path("/etc/ssh/sshd_config.d/00-underlay-root.conf")
+_ROOT_LOGIN = "# Written by provision.base: the suite's commands run as root.\nPermitRootLogin prohibit-password\n"
 _INSTALL_S = 900.0
 
 
 def main() -> int:
     """Do all of it, saying what was changed; return the exit code."""
     try:
-        changes = [*_complete(), *_identify(), *_prepare()]
+        changes = [*_complete(), *_admit(), *_identify(), *_prepare()]
     except UnderlayError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
@@ -85,6 +93,27 @@ def _complete() -> list[str]:
     return changes
 
 
+def _admit() -> list[str]:
+    """Let root in with the keys of the user that Vagrant logs in as, who may become root anyway."""
+    user = os.environ.get("SUDO_USER")
+    if user is None:
+        return []  # run by hand, as root: whoever that is has a way in
+    changes = []
+    own, keys = Path("/root", _KEYS), Path(pwd.getpwnam(user).pw_dir, _KEYS)
+    there = own.read_text().splitlines() if own.exists() else []
+    new = [line for line in (keys.read_text().splitlines() if keys.exists() else []) if line and line not in there]
+    if new:
+        own.parent.mkdir(mode=0o700, exist_ok=True)
+        _write(own, "\n".join([*there, *new, ""]), mode=0o600)
+        changes.append(f"root is let in with {user}'s key")
+    answer = re.search(r"^permitrootlogin (\S+)", _run("/usr/sbin/sshd", "-T", check=False).stdout, re.MULTILINE)
+    if answer and answer[1] not in _ROOT_MAY:
+        _write(_ROOT_FILE, _ROOT_LOGIN)
+        _run("systemctl", "reload", "ssh.service")
+        changes.append("root may log in with a key")
+    return changes
+
+
 def _identify() -> list[str]:
     """Make the machine this host of this lab."""
     missing = [name for name in ("host.json", "topology.yaml", "secret", "hosts") if not (_SETTINGS / name).exists()]
@@ -92,14 +121,14 @@ def _identify() -> list[str]:
         raise NotReady(
             *(
                 Problem(
-                    str(_SETTINGS / name), "it is not there; Vagrant copies it", "on the workstation: vagrant rsync"
+                    str(_SETTINGS / name), "it is not there; Vagrant copies it", "on the workstation: vagrant provision"
                 )
                 for name in missing
             )
         )
     host = json.loads((_SETTINGS / "host.json").read_text())["host"]
     if not isinstance(host, str):
-        raise InputError(Problem(str(_SETTINGS / "host.json"), "it names no host", "vagrant rsync"))
+        raise InputError(Problem(str(_SETTINGS / "host.json"), "it names no host", "vagrant provision"))
     changes = []
     if os.uname().nodename != host:
         _run("hostnamectl", "set-hostname", host)
@@ -172,14 +201,14 @@ def _make_python() -> None:
         pythonenv.make_environment(_ROOT, packages)
 
 
-def _write(path: Path, text: str) -> bool:
+def _write(path: Path, text: str, mode: int = 0o644) -> bool:
     """Write a file unless it says that already; return whether it did not."""
     if path.exists() and path.read_text() == text:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.new")
     draft.write_text(text)
-    draft.chmod(0o644)
+    draft.chmod(mode)
     draft.replace(path)
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from underlay.hosts import kvm, vmcheck
+from underlay.hosts.hypervisors import domain_name
 from underlay.hosts.vmcheck import Found
 from underlay.topology import Plan, load_plan
 
@@ -109,3 +111,28 @@ def test_an_answer_of_another_boot_does_not_count(tmp_path: Path) -> None:
 def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(kvm.VARIABLE, "qemu")
     assert kvm.answer([], tmp_path / "none") == kvm.Answer("qemu", f"${kvm.VARIABLE} says so")
+
+
+def test_post_mortem_tells_who_cannot_be_reached_and_why(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = plan.hosts[:2]
+    silent, telling = tmp_path / "silent", tmp_path / "telling"
+    telling.write_text("booting\nALERT! no root\n")
+    running = domain_name(plan.lab, first.name), domain_name(plan.lab, second.name)
+
+    def virsh(verb: str, name: str) -> str:
+        if verb == "domstate":
+            return "running\n" if name in running else "shut off\n"
+        return " vnet0  52:54:00:00:00:01  ipv4  127.0.0.1/24\n" if name == running[1] else "\n"
+
+    monkeypatch.setattr(vmcheck, "_virsh", virsh)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        monkeypatch.setattr(vmcheck, "_SSH_PORT", unused.getsockname()[1])
+        found = vmcheck.post_mortem(plan, {host.name: silent for host in plan.hosts} | {second.name: telling})
+    assert [problem.where for problem in found] == [first.name, second.name]
+    assert "has not asked for an address" in found[0].what
+    assert "which is not there" in str(found[0].hint)
+    assert "nothing answers at 127.0.0.1" in found[1].what
+    assert str(found[1].hint).endswith("ALERT! no root")

@@ -29,7 +29,7 @@ def test_openssh_reads_the_config(tmp_path: Path) -> None:
     file = tmp_path / "config"
     file.write_text(ssh.config(VAGRANT, machines=MACHINES, sockets=Path("/s"), connect_s=2))
     said = subprocess.run(["ssh", "-G", "-F", str(file), "host1"], check=True, capture_output=True, text=True).stdout
-    for line in ("hostname 192.168.121.7", "user vagrant", "controlpath /s/host1", "connecttimeout 2"):
+    for line in ("hostname 192.168.121.7", "user root", "controlpath /s/host1", "connecttimeout 2"):
         assert line in said.splitlines()
 
 
@@ -40,22 +40,28 @@ def test_config_knows_whose_it_is() -> None:
     assert not ssh.describes("", MACHINES)
 
 
+def test_config_names_its_machines() -> None:
+    text = ssh.config(VAGRANT, machines=MACHINES, sockets=Path("/s"), connect_s=2)
+    assert ssh.machines(text) == dict(MACHINES)
+    assert ssh.machines("Host host1\n") == {}
+
+
 @pytest.mark.parametrize("timeout", [None, 3.5])
 @pytest.mark.parametrize("namespace", [None, "gateway-1"])
 def test_remote_keeps_every_word(timeout: float | None, namespace: str | None) -> None:
     command = ("printf", "%s|", "two words", "$HOME", "it's", "a\nline", "")
-    words = shlex.split(ssh.remote(command, namespace=namespace, timeout=timeout))
+    line = ssh.remote(command, namespace=namespace, timeout=timeout)
+    words = shlex.split(line.partition("; code=")[0])
     assert tuple(words[-len(command) :]) == command
-    assert words[:2] == ["sudo", "-n"]
+    assert words[: words.index("-i") + 1] == (["env", "-i"] if timeout else ["exec", "env", "-i"])
     assert f"PATH={guest.PATH}" in words
     assert ("netns" in words) == (namespace is not None)
 
 
 def run_as_remote_would(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
-    """Run the part of the line that does not need a host."""
-    words = shlex.split(ssh.remote(command, timeout=5))
-    inner = words[words.index("timeout") :]
-    return subprocess.run(inner, check=False, capture_output=True, text=True)
+    """Run the line where the host's directory is not needed."""
+    line = ssh.remote(command, timeout=5).replace(f"-C {guest.REPOSITORY}", "-C /")
+    return subprocess.run(("bash", "-c", line), check=False, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("code", [0, 1, 254])

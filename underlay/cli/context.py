@@ -40,8 +40,10 @@ class Settings:
         found = {
             kind: lab for kind, find in finders.items() if self.kind in (None, kind) and (lab := find(name)) is not None
         }
+        if not found and self.kind == "vagrant" and (problem := vagrant.why_not(name)) is not None:
+            raise NotReady(problem)
         if not found:
-            how = {"namespace": "./lab up", "vagrant": "vagrant up"}.get(self.kind or "", "./lab up, or vagrant up")
+            how = "./lab up" if self.kind == "namespace" else "./lab up, or vagrant up"
             raise NotReady(Problem(f"lab {name}", "it is not up", f"bring it up: {how}"))
         if len(found) > 1:
             hint = f"choose with --hosts: {', '.join(found)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from underlay.cli import status
@@ -24,9 +26,10 @@ def vm() -> None:
 def prepare(settings: Settings, *, emulated: bool) -> None:
     """Write what the hosts are given: plan, secret, names."""
     from underlay.hosts import handover
-    from underlay.hosts.vagrant import own_directory
+    from underlay.hosts.vagrant import forget_connections, handover_directory, own_directory
 
-    handover.prepare(own_directory(), settings.plan(), emulated=emulated)
+    forget_connections()  # a machine that is started anew may be reached otherwise
+    handover.prepare(own_directory(), handover_directory(), settings.plan(), emulated=emulated)
 
 
 @vm.command()
@@ -47,7 +50,7 @@ def check(settings: Settings, provider: str) -> None:
 def clean(settings: Settings, provider: str, host: str) -> None:
     """Remove what is of no use once the last machine was destroyed."""
     from underlay.hosts import handover, vmcheck
-    from underlay.hosts.vagrant import own_directory
+    from underlay.hosts.vagrant import forget_connections, handover_directory, own_directory
 
     plan = settings.plan()
     remaining = [name for name in _made(plan) if name != host]
@@ -56,7 +59,8 @@ def clean(settings: Settings, provider: str, host: str) -> None:
     if provider == "libvirt":
         for name in vmcheck.clean(plan, remaining):
             click.echo(f"removed the box's copy in libvirt: {name}")
-    handover.forget(own_directory())
+    forget_connections()
+    handover.forget(own_directory(), handover_directory())
 
 
 @vm.command()
@@ -101,6 +105,10 @@ def post_mortem(settings: Settings) -> None:
 
     plan = settings.plan()
     made = recorded(dot_directory(), [host.name for host in plan.hosts])
+    box = os.environ.get("UNDERLAY_BOX")
+    if box and not made:
+        hint = "unset it: our own box is built and added by itself; or see: vagrant box list"
+        raise NotReady(Problem("UNDERLAY_BOX", f"no machine could be made from the box {box}", hint))
     if any(provider != "libvirt" for provider, _ in made.values()) or vmcheck.unreachable():
         return
     libvirt = hypervisors(own_directory())["libvirt"]

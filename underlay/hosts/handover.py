@@ -1,7 +1,7 @@
-"""What a virtual machine is given by the workstation: files that Vagrant copies to its /etc/underlay.
+"""What a virtual machine is given by the workstation: files that Vagrant copies to it with the repository.
 
-All of it lies below ``.vagrant/underlay``, readable by its owner alone, and reaches the machine over SSH as files: the
-lab's secret is on no command line and in no script.
+All of it is readable by its owner alone, here and there, and reaches the machine over SSH as files: the lab's secret is
+on no command line and in no script. ``provision.receive`` puts it where hosts look for it.
 """
 
 from __future__ import annotations
@@ -20,37 +20,36 @@ EMULATED = 5
 SECRET, PLAN, IDENTITY, NAMES = "secret", "topology.yaml", "host.json", "hosts"
 
 
-def prepare(directory: Path, plan: Plan, *, emulated: bool = False) -> None:
-    """Write for every host of the plan what it is given. The secret is made once and stays.
+def prepare(directory: Path, handover: Path, plan: Plan, *, emulated: bool = False) -> None:
+    """Write for every host of the plan what it is given, below ``handover``; ``directory`` is what stays here.
 
-    ``emulated`` hosts are told to be patient.
+    The secret is made once and stays. ``emulated`` hosts are told to be patient.
     """
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    directory.chmod(0o700)
+    for path in (directory, handover):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.chmod(0o700)
     text = render_plan(plan)
     secret = _secret(directory / SECRET)
     _write(directory / PLAN, text)
-    hosts = directory / "hosts"
-    hosts.mkdir(exist_ok=True, mode=0o700)
     names = [(host.name, host.address.ip) for host in plan.hosts]
+    patience = EMULATED if emulated else 1
     for host in plan.hosts:
-        own = hosts / host.name
-        own.mkdir(exist_ok=True)
-        own.chmod(0o755)  # modes are copied too, and only the secret is one; up here the directories above keep it all
+        own = handover / host.name
+        own.mkdir(exist_ok=True, mode=0o700)
         _write(own / SECRET, secret)
         _write(own / PLAN, text, mode=0o644)
-        patience = EMULATED if emulated else 1
         _write(own / IDENTITY, guest.identity_file(plan.lab, host.name, "vagrant", patience), mode=0o644)
         _write(own / NAMES, guest.hosts_file(host.name, plan.domain, names), mode=0o644)
-    for own in hosts.iterdir():
+    for own in handover.iterdir():
         if own.name not in {host.name for host in plan.hosts}:
             shutil.rmtree(own)
 
 
-def forget(directory: Path) -> None:
+def forget(*directories: Path) -> None:
     """Remove all of it; no error if there is none."""
-    if directory.exists():
-        shutil.rmtree(directory)
+    for directory in directories:
+        if directory.exists():
+            shutil.rmtree(directory)
 
 
 def _secret(path: Path) -> str:

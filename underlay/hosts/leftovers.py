@@ -16,7 +16,7 @@ from pathlib import Path
 
 from underlay import process
 from underlay.errors import NotReady
-from underlay.hosts import cgroups
+from underlay.hosts import cgroups, vagrant, vmenv
 from underlay.hosts.processes import all_pids, command_of, identify, namespace_of
 from underlay.hosts.state import MACHINE_S, RUN_DIRECTORY, state_directory
 
@@ -149,6 +149,10 @@ def _sysctls() -> Iterator[tuple[str, str]]:
 def _files() -> Iterator[Path]:
     yield from (state_directory() / "labs").glob("*")
     yield from RUN_DIRECTORY.glob("*")
+    yield from vmenv.RUN.glob("*")
+    places = (vmenv.files_directory(), vagrant.own_directory(), vagrant.handover_directory())
+    yield from (place for place in places if place.exists())
+    yield from vagrant.all_socket_directories()
 
 
 def _short(text: str) -> bool:

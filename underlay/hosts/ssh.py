@@ -21,7 +21,9 @@ OWN_255 = "[underlay: 255 is the exit code of the command, not of ssh]\n"
 _PERSIST_S = 60
 #: Seconds after which the remote side ends a command that its caller has given up.
 _GRACE_S = 2
-_RUN = f"\"$@\"; code=$?; [ $code -ne {BROKEN} ] || echo '{OWN_255.strip()}' >&2; exit $code"
+#: How the first line begins, in which the machines stand.
+_FIRST = "# machines: "
+_MARK = f"code=$?; [ $code -ne {BROKEN} ] || echo '{OWN_255.strip()}' >&2; exit $code"
 
 
 def config(text: str, *, machines: Mapping[str, str], sockets: Path, connect_s: float) -> str:
@@ -34,6 +36,8 @@ def config(text: str, *, machines: Mapping[str, str], sockets: Path, connect_s: 
         _first_line(machines),
         "# Written by underlay when the machines came up. The first value of an option counts (ssh_config(5)).",
         "Host *",
+        # provision.base lets root in with Vagrant's key: sudo for each command would cost more than most commands.
+        "  User root",
         "  ControlMaster auto",
         f"  ControlPath {sockets}/%n",
         f"  ControlPersist {_PERSIST_S}",
@@ -52,21 +56,28 @@ def describes(text: str, machines: Mapping[str, str]) -> bool:
     return text.partition("\n")[0] == _first_line(machines)
 
 
+def machines(text: str) -> dict[str, str]:
+    """Return the machines that an ssh-config was written for; none if the text is something else."""
+    first = text.partition("\n")[0]
+    words = first.removeprefix(_FIRST).split() if first.startswith(_FIRST) else []
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
 def remote(
     command: Sequence[str], *, namespace: str | None = None, term: str = "dumb", timeout: float | None = None
 ) -> str:
-    """Return the line that a host's login shell is given to run ``command`` as root, as on every other kind of host.
+    """Return the line that root's login shell is given to run ``command`` as on every other kind of host.
 
     With ``timeout`` (seconds) the command is killed there a little after its caller has given up, and its own exit
     code 255 is marked by OWN_255.
     """
     inside = tuple(command) if namespace is None else ("ip", "netns", "exec", namespace, *command)
     variables = (f"{name}={value}" for name, value in guest.environment(term).items())
-    words: tuple[str, ...] = ("sudo", "-n", "env", "-i", "-C", guest.REPOSITORY, *variables)
+    words = ("env", "-i", "-C", guest.REPOSITORY, *variables)
     if timeout is None:
-        return shlex.join((*words, *inside))
+        return shlex.join(("exec", *words, *inside))
     limit = ("timeout", "--signal=KILL", f"{math.ceil(timeout) + _GRACE_S}s")
-    return shlex.join((*words, *limit, "sh", "-c", _RUN, "sh", *inside))
+    return f"{shlex.join((*words, *limit, *inside))}; {_MARK}"
 
 
 def own_255(stderr: str) -> str | None:
@@ -80,4 +91,4 @@ def argv(file: Path, host: str, line: str, *, tty: bool = False) -> tuple[str, .
 
 
 def _first_line(machines: Mapping[str, str]) -> str:
-    return "# machines: " + " ".join(f"{name}={mark}" for name, mark in sorted(machines.items()))
+    return _FIRST + " ".join(f"{name}={mark}" for name, mark in sorted(machines.items()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from types import MappingProxyType
 from underlay import process
 from underlay.errors import InputError, NotReady, Problem
 from underlay.hosts import ssh, vmenv
-from underlay.hosts.handover import EMULATED
+from underlay.hosts.handover import EMULATED, PLAN
 from underlay.hosts.hypervisors import Hypervisor, hypervisors
 from underlay.process import Completed
 from underlay.topology import Host, Plan, load_plan
@@ -28,6 +29,10 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 #: Seconds until a machine that was powered on runs commands: software emulation of two on two cores takes a minute.
 _BOOT_S = 240.0
 _UP = "bring it up: vagrant up, or ./lab vagrant up"
+#: Seconds to close a shared connection.
+_CLOSE_S = 5.0
+_SSH_CONFIG = "ssh-config"
+_SOCKETS = f"underlay-{os.geteuid()}-"
 #: How often a machine that boots is asked.
 _EACH_S = 0.5
 
@@ -40,6 +45,11 @@ def dot_directory() -> Path:
 def own_directory() -> Path:
     """Return where we keep what belongs to this checkout's machines: plan, secret, ssh-config."""
     return dot_directory() / "underlay"
+
+
+def handover_directory() -> Path:
+    """Return where the machines' files lie: in the repository, with which Vagrant copies them."""
+    return _REPOSITORY / ".handover"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,32 +241,48 @@ class VagrantLab:
 
 
 def find_lab(name: str) -> VagrantLab | None:
-    """Return this checkout's lab of virtual machines if it has that name and all its machines were made.
+    """Return this checkout's lab of virtual machines if it has that name and one of its machines runs.
 
     Vagrant is asked, once, for the ssh-config of machines that are new. NotReady when it cannot say.
     """
+    found = _look(name)
+    return found if isinstance(found, VagrantLab) else None
+
+
+def why_not(name: str) -> Problem | None:
+    """Say why there is no such lab of virtual machines; None if there is."""
+    found = _look(name)
+    return found if isinstance(found, Problem) else None
+
+
+def _look(name: str) -> VagrantLab | Problem:
+    where = f"lab {name}"
     try:
-        plan = load_plan(own_directory() / "topology.yaml")
+        plan = load_plan(own_directory() / PLAN)
     except InputError:
-        return None  # there is none: nothing was made from here
+        return Problem(where, "no virtual machine was made from this checkout", _UP)
     if plan.lab != name:
-        return None
+        return Problem(where, f"the virtual machines of this checkout are of lab {plan.lab}", f"name it: {plan.lab}")
     found = recorded(dot_directory(), [host.name for host in plan.hosts])
+    missing = [host.name for host in plan.hosts if host.name not in found]
+    if missing:
+        return Problem(where, f"{', '.join(missing)} was not made", _UP)
     providers = {provider for provider, _ in found.values()}
-    if len(found) < len(plan.hosts) or len(providers) != 1:
-        return None
+    if len(providers) > 1:
+        hint = "vagrant destroy -f, then vagrant up with one of them"
+        return Problem(where, f"its machines are of different providers: {', '.join(sorted(providers))}", hint)
     provider = providers.pop()
     machines = MappingProxyType({host: machine for host, (_, machine) in found.items()})
     hypervisor = hypervisors(own_directory()).get(provider)
     if hypervisor is None:
-        return None
-    config = own_directory() / "ssh-config"
+        return Problem(where, f"the provider {provider} is not known here", "use libvirt or virtualbox")
     try:
         running = [host for host, machine in machines.items() if hypervisor.running(machine)]
-    except NotReady:
-        return None  # what ran them has gone, and must not stand in the way of hosts of another kind
+    except NotReady as error:
+        return error.problems[0]  # what ran them has gone; it does not stand in the way of hosts of another kind
     if not running:
-        return None
+        return Problem(where, "none of its machines runs", _UP)
+    config = own_directory() / _SSH_CONFIG
     if not _true(config, machines):
         # Imported here: only who found new machines needs it.
         from underlay.hosts.vagrantcli import client
@@ -269,6 +295,21 @@ def find_lab(name: str) -> VagrantLab | None:
         draft.replace(config)
     slow = any(hypervisor.emulated(machine) for machine in machines.values())
     return VagrantLab(plan.patient(EMULATED) if slow else plan, provider, machines, config)
+
+
+def forget_connections() -> None:
+    """Close the shared connections to this checkout's machines, and forget how they are reached: that may change."""
+    config = own_directory() / _SSH_CONFIG
+    if not config.exists():
+        return
+    machines = ssh.machines(config.read_text())
+    sockets = socket_directory(machines)
+    for host in machines:
+        if (sockets / host).exists():
+            command = vmenv.inside(("ssh", "-F", str(config), "-O", "exit", host))
+            process.run(command, timeout=_CLOSE_S, check=False, where=host)
+    shutil.rmtree(sockets, ignore_errors=True)
+    config.unlink()
 
 
 def recorded(dot: Path, hosts: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -284,7 +325,12 @@ def recorded(dot: Path, hosts: Sequence[str]) -> dict[str, tuple[str, str]]:
 def socket_directory(machines: Mapping[str, str]) -> Path:
     """Return the short directory for the sockets of shared connections to exactly these machines."""
     digest = hashlib.sha256(" ".join(sorted(machines.values())).encode()).hexdigest()[:8]
-    return Path(tempfile.gettempdir()) / f"underlay-{os.geteuid()}-{digest}"
+    return Path(tempfile.gettempdir()) / f"{_SOCKETS}{digest}"
+
+
+def all_socket_directories() -> list[Path]:
+    """Return those that are there, of whatever checkout of this user."""
+    return sorted(Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*"))
 
 
 _FACTS = """\

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -28,7 +29,8 @@ _BOX_VOLUME = "underlay-VAGRANTSLASH-host_vagrant_box_image_"
 #: MiB that QEMU needs for itself beside a guest's memory.
 _OVERHEAD_MIB = 200
 #: Characters of a serial console that are worth showing.
-_TAIL = 3000
+_TAIL = 1500
+_SSH_PORT = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,22 +187,41 @@ def left(plan: Plan) -> tuple[str, ...]:
     )
 
 
-def post_mortem(plan: Plan, consoles: dict[str, Path]) -> list[Problem]:
-    """Return, for each host that runs but has no address, the end of its serial console."""
+def post_mortem(plan: Plan, consoles: Mapping[str, Path]) -> list[Problem]:
+    """Return, for each host that runs but cannot be reached, the end of its serial console.
+
+    It is asked from where this process is, which must be where Vagrant is.
+    """
     problems = []
     for host in plan.hosts:
         name = domain_name(plan.lab, host.name)
-        if _virsh("domstate", name).strip() != "running" or "ipv4" in _virsh("domifaddr", name):
+        if _virsh("domstate", name).strip() != "running":
             continue
-        file = consoles[host.name]
-        tail = (
-            file.read_text(errors="replace")[-_TAIL:].strip()
-            if os.access(file, os.R_OK)
-            else f"(only root reads {file})"
-        )
-        hint = f"the end of its serial console ({file}):\n{tail}" if tail else f"its serial console is silent ({file})"
-        problems.append(Problem(host.name, "it runs, but has not asked for an address", hint))
+        address = re.search(r"ipv4\s+([\d.]+)/", _virsh("domifaddr", name))
+        what = "it runs, but has not asked for an address"
+        if address:
+            said = _ssh_answer(address[1], plan.timeouts.connect)
+            if said is None:
+                continue
+            what = f"it runs, but nothing answers at {address[1]}:{_SSH_PORT}: {said}"
+        problems.append(Problem(host.name, what, _console_hint(consoles[host.name])))
     return problems
+
+
+def _ssh_answer(address: str, timeout: float) -> str | None:
+    """Return why no SSH server can be reached there, or None if one can."""
+    try:
+        socket.create_connection((address, _SSH_PORT), timeout).close()
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def _console_hint(file: Path) -> str:
+    if not os.access(file, os.R_OK):
+        return f"its serial console is in {file}, which only root reads, or which is not there"
+    tail = file.read_text(errors="replace")[-_TAIL:].strip()
+    return f"the end of its serial console ({file}):\n{tail}" if tail else f"its serial console is silent ({file})"
 
 
 def _libvirt_problems(plan: Plan, known: Sequence[str]) -> list[Problem]:
