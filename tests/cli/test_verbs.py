@@ -162,14 +162,18 @@ def test_ctrl_c(tmp_path: Path) -> None:
     pipe = tmp_path / "plan.yaml"
     os.mkfifo(pipe)
     command = subprocess.Popen(
-        [sys.executable, "-m", "underlay", "--plan", str(pipe), "plan", "show"],
+        # Whoever started the tests in the background has had SIGINT ignored, which is inherited (signal(7)).
+        ["env", "--default-signal=INT", sys.executable, "-m", "underlay", "--plan", str(pipe), "plan", "show"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     with command:
-        descriptor = until(lambda: reader(pipe), deadline_s=20, what="the command's opening of its plan")
-        command.send_signal(signal.SIGINT)
-        out, err = command.communicate(timeout=20)
-        os.close(descriptor)
+        try:
+            descriptor = until(lambda: reader(pipe), deadline_s=20, what="the command's opening of its plan")
+            command.send_signal(signal.SIGINT)
+            out, err = command.communicate(timeout=20)
+            os.close(descriptor)
+        finally:
+            command.kill()
     assert command.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
