@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from provision import engine, facts, phase1, secrets
+from provision import durable, engine, facts, phase1, secrets
 from provision.engine import Difference
 from provision.explain import explain
 from provision.kernel.network import Network
@@ -183,6 +183,8 @@ def _switch(phase: Phase, *, on: bool) -> None:
         flag.touch()
     else:
         flag.unlink(missing_ok=True)
+    if flag.parent.exists():
+        durable.keep_names(flag.parent)
 
 
 def _boot() -> int:

@@ -62,6 +62,7 @@ def main() -> int:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         return int(error.exit_code)
+    os.sync()  # a power cut shall not take any of it back
     for change in changes:
         print(f"  {change}")
     print(f"{os.uname().nodename}: base: {len(changes)} changes")

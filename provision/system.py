@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from provision import durable
 from provision.kernel.network import Network
 from provision.marks import Mark
 from provision.supervisor import ProgramState, Supervisor
@@ -61,8 +62,9 @@ class Ledger:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_suffix(".new")
-        draft.write_text(json.dumps(entries, indent=1, sort_keys=True))
+        durable.write(draft, json.dumps(entries, indent=1, sort_keys=True))
         draft.replace(self.path)
+        durable.keep_names(self.path.parent)
 
 
 Answer = TypeVar("Answer")

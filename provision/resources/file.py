@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from provision import durable
 from provision.marks import Mark
 from provision.resource import Command, Found, Resource, Step, Write
 from provision.system import NotOurs, System
@@ -101,11 +102,11 @@ class TextFile(Resource):
         """See Resource."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.in_place and self.path.exists():
-            self.path.write_text(self.text)
+            durable.write(self.path, self.text)
             _own(self.path, self.mode, self.owner)
             return
         draft = self.path.with_name(f".{self.path.name}.new")
-        draft.write_text(self.text)
+        durable.write(draft, self.text)
         _own(draft, self.mode, self.owner)
         draft.replace(self.path)
 

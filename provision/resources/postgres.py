@@ -46,6 +46,7 @@ class Cluster(Resource):
         self.data.parent.mkdir(parents=True, exist_ok=True)
         shutil.chown(self.data.parent, _USER, _USER)
         system.run(*self._command(draft))
+        system.run(*self._sync(draft))
         draft.rename(self.data)
 
     def say(self, mark: Mark) -> Sequence[Step]:
@@ -53,7 +54,12 @@ class Cluster(Resource):
         return (
             Command(("install", "-d", "-o", _USER, "-g", _USER, str(self.data.parent))),
             Command(self._command(self.data)),
+            Command(self._sync(self.data)),
         )
+
+    def _sync(self, data: Path) -> tuple[str, ...]:
+        # A power cut must not leave half of it; initdb itself would wait for each of its thousand files.
+        return ("sync", "--file-system", str(data))
 
     def _command(self, data: Path) -> tuple[str, ...]:
         return ("setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--init-groups", "--",

@@ -591,6 +591,7 @@ install -d -m 755 -o postgres -g postgres /run/underlay/phase1/postgres-1
 # data /var/lib/underlay/phase1/postgres-1
 install -d -o postgres -g postgres /var/lib/underlay/phase1
 setpriv --reuid=postgres --regid=postgres --init-groups -- /usr/lib/postgresql/17/bin/initdb --pgdata /var/lib/underlay/phase1/postgres-1 --no-sync --no-instructions --encoding=UTF8 --locale=C.UTF-8 --auth-local=peer --auth-host=reject
+sync --file-system /var/lib/underlay/phase1/postgres-1
 
 # program postgres-1
 mkdir -p /etc/supervisor/conf.d
