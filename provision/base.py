@@ -12,12 +12,12 @@ import pwd
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from provision.receive import SETTINGS
 from underlay.errors import InputError, NotReady, Problem, UnderlayError
-from underlay.image import customise, pythonenv, recipe
+from underlay.image import customise, guest, pythonenv, recipe
 from underlay.process import Completed, run
 
 #: The plan, the secret, the host's identity and the names of all hosts are there.
@@ -25,6 +25,8 @@ _SETTINGS = SETTINGS
 #: Where our image keeps its own Python environment, and the user of the services.
 _PYTHON = pythonenv.HOME / "bin/python3"
 _ROOT = Path("/")
+#: So that nobody changes addresses, names and routes of links that phases made.
+_LINK_FILES = ("etc/systemd/network/99-default.link", "etc/systemd/networkd.conf.d/underlay.conf")
 #: Filters on bridges need the first one; phases may ask for the others, where the kernel has them.
 _MODULES = ("br_netfilter", "overlay", "vxlan", "ip_vs")
 _MODULES_FILE = Path("/etc/modules-load.d/underlay.conf")
@@ -72,17 +74,25 @@ def main() -> int:
 def _complete() -> list[str]:
     """Give a box what our image has."""
     changes = []
-    packages = [
+    missing = _not_installed(
         name
         for name in recipe.read_packages(recipe.REPOSITORY, recipe.architecture())
-        if not name.startswith("linux-image") and not _installed(name)
-    ]
-    if packages:
+        if not name.startswith("linux-image")  # it has a kernel
+    )
+    if missing:
         customise.copy_files(recipe.REPOSITORY / recipe.FILES_BEFORE, _ROOT)
-        _apt(packages)
-        changes.append(f"packages: {', '.join(packages)}")
-        customise.switch_units_off(_ROOT)
+        _apt(missing)
+        changes.append(f"packages: {', '.join(missing)}")
+    if missing or not _has(recipe.REPOSITORY / recipe.FILES_AFTER):
+        # Packages start what they bring; here only the plan does.
+        _run("systemctl", "disable", "--now", *customise.UNITS_OFF)
         customise.copy_files(recipe.REPOSITORY / recipe.FILES_AFTER, _ROOT)
+        changes.append("settings of the image")
+    ours = recipe.REPOSITORY / guest.FILES_BOX
+    if new := [name for name in _LINK_FILES if _write(_ROOT / name, (ours / name).read_text())]:
+        _run("udevadm", "control", "--reload")
+        _run("systemctl", "try-restart", "systemd-networkd.service")
+        changes += [f"/{name}" for name in new]
     try:
         pwd.getpwnam(customise.SHOP_USER)
     except KeyError:
@@ -92,6 +102,13 @@ def _complete() -> list[str]:
         _make_python()
         changes.append(f"Python environment {pythonenv.HOME}")
     return changes
+
+
+def _has(source: Path) -> bool:
+    """Whether the machine has all files of a directory as they are there."""
+    files = [path for path in source.rglob("*") if path.is_file()]
+    there = [_ROOT / path.relative_to(source) for path in files]
+    return all(own.exists() and own.read_bytes() == path.read_bytes() for own, path in zip(there, files, strict=True))
 
 
 def _admit() -> list[str]:
@@ -171,9 +188,12 @@ def _names(line: str, host: str) -> bool:
     return not line.startswith("#") and host in line.split()[1:]
 
 
-def _installed(package: str) -> bool:
-    done = _run("dpkg-query", "--show", "--showformat=${Status}", package, check=False)
-    return done.ok and done.stdout.endswith(" installed")
+def _not_installed(packages: Iterable[str]) -> list[str]:
+    wanted = list(packages)
+    # Exit code 1 says that it does not know some of them; it shows the others.
+    known = _run("dpkg-query", "--show", "--showformat=${Package} ${Status}\\n", *wanted, check=False).stdout
+    there = {line.split()[0] for line in known.splitlines() if line.endswith(" installed")}
+    return [name for name in wanted if name not in there]
 
 
 def _apt(packages: Sequence[str]) -> None:

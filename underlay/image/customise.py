@@ -17,7 +17,7 @@ SHOP_USER = "shop"
 SHOP_UID = 900
 
 #: Installed for what they bring, run only where the plan says so. Background upgrades would change a host under test.
-_UNITS_OFF = (
+UNITS_OFF = (
     "nginx.service",
     "redis-server.service",
     "postgresql.service",
@@ -101,7 +101,7 @@ def drop_manuals(tree: Path) -> None:
 
 def switch_units_off(tree: Path) -> None:
     """Keep services that only the plan may start from starting by themselves."""
-    run_inside(tree, ("systemctl", "--quiet", "disable", *_UNITS_OFF))
+    run_inside(tree, ("systemctl", "--quiet", "disable", *UNITS_OFF))
 
 
 def forget(tree: Path, built_after: float) -> None:
