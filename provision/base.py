@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -22,8 +23,6 @@ from underlay.process import Completed, run
 
 #: The plan, the secret, the host's identity and the names of all hosts are there.
 _SETTINGS = SETTINGS
-#: Where our image keeps its own Python environment, and the user of the services.
-_PYTHON = pythonenv.HOME / "bin/python3"
 _ROOT = Path("/")
 #: So that nobody changes addresses, names and routes of links that phases made.
 _LINK_FILES = ("etc/systemd/network/99-default.link", "etc/systemd/networkd.conf.d/underlay.conf")
@@ -98,7 +97,8 @@ def _complete() -> list[str]:
     except KeyError:
         customise.add_users(_ROOT)
         changes.append(f"user {customise.SHOP_USER}")
-    if not _PYTHON.exists():
+    # Its packages are compiled last, in the order of their names.
+    if not any(pythonenv.site_packages(_ROOT).glob("yaml/__pycache__/*")):
         _make_python()
         changes.append(f"Python environment {pythonenv.HOME}")
     return changes
@@ -206,7 +206,10 @@ def _apt(packages: Sequence[str]) -> None:
 def _make_python() -> None:
     if not _run("python3", "-c", "import ensurepip, venv", check=False).ok:
         _apt(["python3-venv"])
-    with tempfile.TemporaryDirectory(prefix="underlay-") as directory:
+    if pythonenv.HOME.exists():
+        shutil.rmtree(pythonenv.HOME)  # half of it
+    # On the same file system, so that what is unpacked can be moved.
+    with tempfile.TemporaryDirectory(prefix="underlay-", dir=pythonenv.HOME.parent) as directory:
         tool, packages = Path(directory, "pip"), Path(directory, "packages")
         run(("python3", "-m", "venv", str(tool)), timeout=_COMMAND_S, where="base")
         run(
