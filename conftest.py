@@ -42,9 +42,9 @@ def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest
         facts = host.facts()
         rules = host.run(["iptables", "--version"], check=False).stdout.strip() or "no iptables"
         docker = facts.get("docker") or "none"
-        made = [facts[key] for key in ("provider",) if key in facts]
-        made += ["emulated processors"] if facts.get("emulated") == "yes" else []
-        said = (f"kernel {facts.get('kernel', '?')}", f"docker {docker}", rules, *made)
+        said = [f"kernel {facts.get('kernel', '?')}", f"docker {docker}", rules]
+        if "provider" in facts:
+            said += [facts["provider"], "emulated processors" if facts["emulated"] == "yes" else "real processors"]
         lines.append(f"{host.name}: {', '.join(said)}")
     return [f"lab: {choice.lab.plan.lab} on {choice.kind} hosts", *lines]
 

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from provision import durable
 from provision.receive import SETTINGS
 from underlay.errors import InputError, NotReady, Problem, UnderlayError
 from underlay.image import customise, guest, pythonenv, recipe
@@ -231,7 +232,7 @@ def _write(path: Path, text: str, mode: int = 0o644) -> bool:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.new")
-    draft.write_text(text)
+    durable.write(draft, text)
     draft.chmod(mode)
     draft.replace(path)
     return True

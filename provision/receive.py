@@ -7,9 +7,10 @@ Vagrant copies it to the machine with the repository, readable by root alone. Ph
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
+
+from provision import durable
 
 #: Below the repository: one directory for each host.
 HANDOVER = Path(__file__).resolve().parent.parent / ".handover"
@@ -31,7 +32,7 @@ def receive(source: Path, target: Path) -> list[str]:
         draft = target / f".{file.name}.new"
         draft.unlink(missing_ok=True)
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        shutil.copyfile(file, draft)
+        durable.write(draft, file.read_text())
         draft.chmod(mode)
         draft.replace(there)
         changed.append(file.name)

@@ -28,7 +28,7 @@ ROOMS = {
     "underlay.cli": ("underlay",),
     "provision": ("underlay.topology", *COMMON),
     # It does to a running machine what makes an image.
-    "provision.base": ("provision.receive", "underlay.image", *COMMON),
+    "provision.base": ("provision.durable", "provision.receive", "underlay.image", *COMMON),
     "services": (),
     "acceptance": ("underlay.topology", "underlay.hosts", *COMMON),
     "bench": ("provision", "underlay.topology", *COMMON),

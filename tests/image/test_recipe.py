@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from provision import receive
 from underlay.errors import InputError
-from underlay.hosts import guest
+from underlay.hosts import guest, vagrant
 from underlay.image import pythonenv, recipe
 
 
@@ -125,4 +126,15 @@ def test_compiled_modules_are_found_where_hosts_keep_theirs(tmp_path: Path) -> N
     assert link.readlink() == Path(
         "/usr/lib", f"python{recipe.PYTHON_VERSION}", "json/__pycache__/tool.cpython-313.pyc"
     )
+
+
+def test_every_room_means_the_same_places_of_a_host() -> None:
+    """Rooms that may not know each other, and Vagrant's language, each have to write them down."""
+    vagrantfile = (recipe.REPOSITORY / "Vagrantfile").read_text()
     assert str(pythonenv.CACHE) == guest.PYTHON_CACHE
+    assert f"PYTHONPYCACHEPREFIX={guest.PYTHON_CACHE} " in vagrantfile
+    assert guest.PATH.startswith(f"{pythonenv.HOME}/bin:")
+    assert f"PATH={pythonenv.HOME}/bin:$PATH" in vagrantfile
+    assert f"cd {guest.REPOSITORY} && " in vagrantfile
+    assert {str(receive.SETTINGS)} == {str(Path(path).parent) for path in (guest.SECRET_FILE, guest.PLAN_FILE)}
+    assert vagrant.handover_directory() == receive.HANDOVER

@@ -14,6 +14,7 @@ from provision.resources.secret import PasswordFile
 from provision.supervisor import Supervisor
 from provision.system import Ledger, NotOurs, Once, System
 from underlay.errors import Exit
+from underlay.process import Completed
 from underlay.topology import Timeouts
 
 
@@ -130,3 +131,20 @@ def test_what_is_not_ours_is_left_alone_and_said_so() -> None:
     assert problem.where == "host1"
     assert "a link named br-data" in problem.what
     assert problem.hint
+
+
+def test_looking_again_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def run(argv: tuple[str, ...], **options: object) -> Completed:
+        asked.append(argv)
+        return Completed(argv, 0, f"rules {len(asked)}", "", 0.0)
+
+    monkeypatch.setattr("provision.system.run", run)
+    timeouts = Timeouts(connect=1, command=1, ready=1, cache=1)
+    supervisor = Supervisor("host1", 1, tmp_path / "socket")
+    system = System("host1", PHASE1, timeouts, Network("host1"), supervisor, tmp_path, tmp_path)
+    assert (system.rules.answer(), system.rules.answer()) == ("rules 1", "rules 1")
+    system.look_again()
+    assert system.rules.answer() == "rules 2"
+    assert asked == [("iptables-save",)] * 2
