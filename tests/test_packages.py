@@ -35,6 +35,12 @@ def test_missing_program_is_noticed_and_one_on_the_path_is_found(bare: Path) -> 
     assert missing(needs) == ()
 
 
+@pytest.mark.usefixtures("bare")
+def test_package_is_named_once_with_its_first_reason() -> None:
+    first, again = Need("frobnicate", "frob-tools", "frobs"), Need("frobd", "frob-tools", "serves frobs")
+    assert missing((first, again)) == (first,)
+
+
 def test_file_is_a_sign_too(tmp_path: Path) -> None:
     needs = (Need(f"{tmp_path}/gems/frob-*", "frob", "frobs"),)
     assert missing(needs) == needs

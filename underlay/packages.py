@@ -36,8 +36,12 @@ class Need:
 
 
 def missing(needs: Iterable[Need]) -> tuple[Need, ...]:
-    """Return what is not installed."""
-    return tuple(need for need in needs if not need.is_met())
+    """Return what is not installed, each package once, with the first reason that was given for it."""
+    found: dict[str, Need] = {}
+    for need in needs:
+        if not need.is_met():
+            found.setdefault(need.package, need)
+    return tuple(found.values())
 
 
 def problems(needs: Iterable[Need]) -> list[Problem]:
