@@ -10,8 +10,9 @@ from typing import NoReturn
 import pytest
 
 from underlay.errors import Exit, UnderlayError
-from underlay.hosts import namespaces, vagrant
 from underlay.hosts.base import Lab
+from underlay.hosts.namespace import labs as namespaces
+from underlay.hosts.vagrant import labs as vagrant
 from underlay.topology import load_plan
 
 #: Finds the lab of a name among the hosts of one kind; None if there is none. Another kind is one more entry.

@@ -13,13 +13,13 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench.inside import Figures
 from bench.network import LARGEST
 from bench.tools import Machine, Tool, machine
 from underlay.errors import CheckFailed, InputError, NotReady, Problem
 from underlay.process import run
+from underlay.repository import REPOSITORY
 
 #: What `ip` needs to be asked about, to see that the machine's own network is as it was.
 _LOOK = (("link", "show"), ("address", "show"), ("route", "show", "table", "all"), ("netns", "list"))
@@ -27,7 +27,6 @@ _LOOK_S = 10.0
 _LIFETIME = re.compile(r"(valid_lft|preferred_lft|expires) \S+")
 #: Two steps and what lies between them: a measurement gets so many times the limit of a step before it is killed.
 _STEPS = 4
-_REPOSITORY = Path(__file__).resolve().parent.parent
 _NEW_NAMESPACES = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
@@ -132,7 +131,7 @@ def _refuse(sizes: Sequence[int], runs: int) -> None:
 
 def _one(tool: Tool, size: int, attempt: int, limit: float) -> Measurement:
     argv = [*_NEW_NAMESPACES, sys.executable, "-m", "bench.inside", tool.value, str(size), str(limit)]
-    environment = os.environ | {"PYTHONPATH": str(_REPOSITORY)}
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     try:
         ended = run(argv, timeout=_STEPS * limit, env=environment, check=False, where="bench")
     except NotReady as error:

@@ -25,11 +25,11 @@ from provision.kernel import syscalls
 from provision.kernel.network import NETNS_DIR
 from underlay.errors import CheckFailed, NotReady, Problem, UnderlayError
 from underlay.process import run
+from underlay.repository import REPOSITORY
 
 _FILES = Path("/run/bench")
 #: Seconds that one datagram may take on a bridge that still tells everybody of a thousand new neighbours.
 _REACH_S = 10.0
-_REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ def _shell(name: str) -> tuple[str, ...]:
 
 
 def _environment() -> Mapping[str, str]:
-    return os.environ | {"PYTHONPATH": str(_REPOSITORY)}
+    return os.environ | {"PYTHONPATH": str(REPOSITORY)}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -13,14 +13,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from provision import durable, engine, facts, phase1, secrets
+from provision import durable, engine, facts, secrets
 from provision.engine import Difference
 from provision.explain import explain
 from provision.kernel.network import Network
+from provision.phase1 import network as phase1
 from provision.resource import Phase
 from provision.supervisor import Supervisor
 from provision.system import System
 from underlay.errors import Exit, InputError, Problem, UnderlayError
+from underlay.repository import REPOSITORY
 from underlay.topology import Plan, Timeouts, load_plan
 from underlay.wait import NotYet, until
 
@@ -28,7 +30,6 @@ PHASES = {"phase1": phase1.build}
 _SETTINGS = Path("/etc/underlay")
 _STATE = Path("/var/lib/underlay")
 _LOCK = Path("/run/underlay-provision.lock")
-_REPOSITORY = Path(__file__).resolve().parent.parent
 
 _EXAMPLES = """examples:
   python3 -m provision converge phase1    make this host as the plan says; again: "0 changes"
@@ -150,7 +151,7 @@ def _report(quiet: bool) -> engine.Report:
 
 def _plan(path: Path | None) -> Plan:
     recorded = _SETTINGS / "topology.yaml"
-    plan = load_plan(path or (recorded if recorded.exists() else _REPOSITORY / "topology.yaml"))
+    plan = load_plan(path or (recorded if recorded.exists() else REPOSITORY / "topology.yaml"))
     return plan.patient(_patience())
 
 

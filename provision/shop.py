@@ -13,11 +13,11 @@ from provision.resources.file import Directory, TextFile
 from provision.resources.postgres import Cluster, Database
 from provision.resources.program import Program, Ready
 from provision.resources.secret import PasswordFile
+from underlay.repository import REPOSITORY
 from underlay.topology import Plan, Replica, Service
 from underlay.topology import Program as Kind
 
-_REPOSITORY = Path(__file__).resolve().parent.parent
-_SHOP = _REPOSITORY / "services"
+_SHOP = REPOSITORY / "services"
 _SETTINGS = Path("/etc/underlay/phase1")
 _SECRETS = _SETTINGS / "secrets"
 _RUN = Path("/run/underlay/phase1")
@@ -199,7 +199,7 @@ def _python(plan: Plan, service: Service, replica: Replica, environment: Mapping
         _USER,
         ("python3", "-m", f"services.{service.program.value}"),
         environment=tuple(sorted({**own, **environment, "PYTHONDONTWRITEBYTECODE": "1"}.items())),
-        directory=str(_REPOSITORY),
+        directory=str(REPOSITORY),
         ready=Ready(replica.ip, service.port, "/health"),
     )
 

@@ -9,7 +9,7 @@ import pytest
 
 from acceptance import chosen
 from underlay.errors import Exit, Problem
-from underlay.hosts import vagrant
+from underlay.hosts.vagrant import labs as vagrant
 
 ROOT = Path(__file__).parents[1]
 

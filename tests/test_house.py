@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = ("underlay", "provision", "services", "acceptance", "bench", "tests", "conftest")
 #: What every room but the services may use.
-COMMON = ("underlay.errors", "underlay.process", "underlay.wait", "underlay.progress")
+COMMON = ("underlay.errors", "underlay.process", "underlay.wait", "underlay.progress", "underlay.repository")
 #: Room -> what it may import of ours, itself aside. A module belongs to the longest name that it begins with.
 ROOMS = {
     "underlay": ("underlay.topology", *COMMON),
@@ -25,10 +25,11 @@ ROOMS = {
     "underlay.topology": ("underlay.errors",),
     "underlay.hosts": ("underlay.topology", "underlay.packages", *COMMON),
     "underlay.image": ("underlay.topology", "underlay.packages", *COMMON),
+    "underlay.box": ("underlay.image", "underlay.packages", *COMMON),
     "underlay.cli": ("underlay",),
     "provision": ("underlay.topology", *COMMON),
     # It does to a running machine what makes an image.
-    "provision.base": ("provision.durable", "provision.receive", "underlay.image", *COMMON),
+    "provision.host": ("provision.durable", "underlay.image", "underlay.box", *COMMON),
     "services": (),
     "acceptance": ("underlay.topology", "underlay.hosts", *COMMON),
     "bench": ("provision", "underlay.topology", *COMMON),
@@ -39,9 +40,9 @@ EXCEPTIONS = {("underlay.cli.bench", "bench")}
 #: Who starts programs otherwise than by underlay.process, and why.
 STARTERS = {
     "underlay.process": "the one place",
-    "underlay.hosts.launch": "forks into the namespaces of a new host",
-    "underlay.hosts.vagrantcli": "python-vagrant starts vagrant",
-    "underlay.hosts.boot": "becomes the host's first process",
+    "underlay.hosts.namespace.launch": "forks into the namespaces of a new host",
+    "underlay.hosts.vagrant.cli": "python-vagrant starts vagrant",
+    "underlay.hosts.namespace.boot": "becomes the host's first process",
     "acceptance.observe": "runs on a host, where there is nothing of ours",
     "acceptance.probe": "runs on a host, where there is nothing of ours",
     "bench.inside": "talks with the program that runs Mininet while it runs",

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from underlay import machine
+from underlay.box import build as box
 from underlay.errors import NotReady
-from underlay.hosts import vagrantcli, vmenv
-from underlay.image import box
+from underlay.hosts.vagrant import cli as vagrantcli
+from underlay.hosts.vagrant import environment as vmenv
 from underlay.packages import Need, install_missing, missing
 from underlay.progress import Quiet
 

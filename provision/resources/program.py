@@ -18,8 +18,9 @@ from provision.resource import Background, Command, Found, Resource, Step, Write
 from provision.resources.file import TextFile
 from provision.supervisor import CONFIG_DIR, ProgramState
 from provision.system import System
+from underlay.repository import REPOSITORY
 
-_RUN_AS = Path(__file__).resolve().parent.parent / "run-as"
+_RUN_AS = REPOSITORY / "provision" / "run-as"
 LOG_DIR = Path("/var/log/supervisor")
 _ALIVE = ("RUNNING", "STARTING")
 

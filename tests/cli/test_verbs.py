@@ -14,7 +14,7 @@ import pytest
 
 from underlay.cli import context
 from underlay.cli.main import main
-from underlay.hosts.state import DIRECTORY_VARIABLE
+from underlay.hosts.namespace.state import DIRECTORY_VARIABLE
 from underlay.topology import load_plan, plan_as_json
 from underlay.wait import NotYet, until
 

@@ -5,17 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from provision import receive
+from provision.host import receive
 from underlay.errors import InputError
-from underlay.hosts import guest, vagrant
+from underlay.hosts import layout
+from underlay.hosts.vagrant import labs as vagrant
 from underlay.image import pythonenv, recipe
+from underlay.repository import REPOSITORY
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """All that a key is made of, copied from this checkout."""
     for path in ("underlay/image", "requirements"):
-        shutil.copytree(recipe.REPOSITORY / path, tmp_path / path, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(REPOSITORY / path, tmp_path / path, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
@@ -24,7 +26,7 @@ def _key(root: Path) -> str:
 
 
 def test_key_is_that_of_the_inputs_not_of_the_place(checkout: Path) -> None:
-    assert _key(checkout) == _key(recipe.REPOSITORY)
+    assert _key(checkout) == _key(REPOSITORY)
     assert _key(checkout) != recipe.image_key(checkout, "arm64")
 
 
@@ -108,7 +110,7 @@ def test_wheels_are_for_the_image_and_checked() -> None:
 
 
 def test_every_requirement_is_pinned_with_a_hash_and_names_no_place() -> None:
-    text = (recipe.REPOSITORY / recipe.REQUIREMENTS).read_text()
+    text = (REPOSITORY / recipe.REQUIREMENTS).read_text()
     pins = [line for line in text.splitlines() if line and not line.startswith((" ", "#"))]
     assert pins
     assert all("==" in line and line.endswith("\\") for line in pins)
@@ -130,11 +132,11 @@ def test_compiled_modules_are_found_where_hosts_keep_theirs(tmp_path: Path) -> N
 
 def test_every_room_means_the_same_places_of_a_host() -> None:
     """Rooms that may not know each other, and Vagrant's language, each have to write them down."""
-    vagrantfile = (recipe.REPOSITORY / "Vagrantfile").read_text()
-    assert str(pythonenv.CACHE) == guest.PYTHON_CACHE
-    assert f"PYTHONPYCACHEPREFIX={guest.PYTHON_CACHE} " in vagrantfile
-    assert guest.PATH.startswith(f"{pythonenv.HOME}/bin:")
+    vagrantfile = (REPOSITORY / "Vagrantfile").read_text()
+    assert str(pythonenv.CACHE) == layout.PYTHON_CACHE
+    assert f"PYTHONPYCACHEPREFIX={layout.PYTHON_CACHE} " in vagrantfile
+    assert layout.PATH.startswith(f"{pythonenv.HOME}/bin:")
     assert f"PATH={pythonenv.HOME}/bin:$PATH" in vagrantfile
-    assert f"cd {guest.REPOSITORY} && " in vagrantfile
-    assert {str(receive.SETTINGS)} == {str(Path(path).parent) for path in (guest.SECRET_FILE, guest.PLAN_FILE)}
+    assert f"cd {layout.REPOSITORY} && " in vagrantfile
+    assert {str(receive.SETTINGS)} == {str(Path(path).parent) for path in (layout.SECRET_FILE, layout.PLAN_FILE)}
     assert vagrant.handover_directory() == receive.HANDOVER

@@ -7,7 +7,7 @@ import pytest
 
 from underlay.errors import InputError, NotReady
 from underlay.image import build
-from underlay.image.recipe import REPOSITORY, image_key
+from underlay.image.recipe import image_key
 from underlay.image.store import (
     Image,
     ImageStore,
@@ -20,6 +20,7 @@ from underlay.image.store import (
     remove_tree,
     use_image,
 )
+from underlay.repository import REPOSITORY
 
 _MANIFEST = Manifest(
     key="aaaa",

@@ -9,9 +9,9 @@ import click
 
 from underlay.errors import NotReady, Problem
 from underlay.hosts.base import Host, Lab
+from underlay.repository import REPOSITORY
 from underlay.topology import Plan, load_plan
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 PHASES = ("phase1",)
 #: Kinds of hosts.
 KINDS = ("namespace", "vagrant")
@@ -33,7 +33,8 @@ class Settings:
 
     def lab(self) -> Lab:
         """Return the plan's lab; NotReady if it is not up, or up on hosts of two kinds and none was asked for."""
-        from underlay.hosts import namespaces, vagrant
+        from underlay.hosts.namespace import labs as namespaces
+        from underlay.hosts.vagrant import labs as vagrant
 
         name = self.plan().lab
         finders = {"namespace": namespaces.find_lab, "vagrant": vagrant.find_lab}

@@ -23,7 +23,7 @@ def down(settings: Settings, lab: str | None) -> None:
       ./lab down
       ./lab down underlay
     """
-    from underlay.hosts import namespaces
+    from underlay.hosts.namespace import labs as namespaces
 
     name = lab or _name(settings, namespaces.list_labs())
     with Bar() as bar:

@@ -11,6 +11,8 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from underlay import machine, packages
+from underlay.box.build import BOX_NAME, box_key, build_box, clean_boxes, list_boxes, missing_packages
+from underlay.box.store import Box, Provider
 from underlay.cli.progress import Bar
 from underlay.image import (
     Image,
@@ -22,9 +24,7 @@ from underlay.image import (
     used_keys,
     verify_image,
 )
-from underlay.image.box import BOX_NAME, box_key, build_box, clean_boxes, list_boxes, missing_packages
-from underlay.image.boxstore import Box, Provider
-from underlay.image.recipe import REPOSITORY
+from underlay.repository import REPOSITORY
 
 
 @click.group()

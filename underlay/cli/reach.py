@@ -8,7 +8,7 @@ import click
 
 from underlay.cli.context import Settings, complete_host, complete_namespace, pass_settings
 from underlay.errors import Exit
-from underlay.hosts import guest
+from underlay.hosts import layout
 from underlay.process import attach
 
 _IN = click.option(
@@ -68,9 +68,9 @@ def logs(settings: Settings, host: str, program: str | None, lines: int, *, foll
       ./lab logs host1 gateway-1 -f     one program
     """
     machine = settings.host(host)
-    path = f"{guest.LOG_DIRECTORY}/{program or 'supervisord'}.log"
+    path = f"{layout.LOG_DIRECTORY}/{program or 'supervisord'}.log"
     if not machine.run(("test", "-f", path), check=False).ok:
-        found = machine.run(("ls", guest.LOG_DIRECTORY)).stdout.split()
+        found = machine.run(("ls", layout.LOG_DIRECTORY)).stdout.split()
         names = sorted(name.removesuffix(".log") for name in found if name.endswith(".log"))
         raise click.UsageError(f"{host} has no log of {program}; it has logs of: {', '.join(names)}")
     command = ("tail", "-n", str(lines), *(("-F",) if follow else ()), path)

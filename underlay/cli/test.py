@@ -6,9 +6,10 @@ import sys
 
 import click
 
-from underlay.cli.context import PHASES, REPOSITORY, Settings, pass_settings
+from underlay.cli.context import PHASES, Settings, pass_settings
 from underlay.errors import Exit, NotReady
 from underlay.process import attach
+from underlay.repository import REPOSITORY
 
 #: The environments of tox.ini that need no host.
 _WITHOUT_HOSTS = ("lint", "unit")
@@ -46,7 +47,7 @@ def test(settings: Settings, environments: tuple[str, ...]) -> int:
 
 def _obstacle(settings: Settings) -> tuple[str | None, bool]:
     """Return why tests on hosts cannot run, or None; and whether this machine could hold a lab."""
-    from underlay.hosts import namespaces
+    from underlay.hosts.namespace import labs as namespaces
 
     try:
         settings.lab()

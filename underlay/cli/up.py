@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import click
 
 from underlay.cli import status
-from underlay.cli.context import PHASES, REPOSITORY, Settings, pass_settings
+from underlay.cli.context import PHASES, Settings, pass_settings
 from underlay.cli.progress import Bar
 from underlay.errors import NotReady, Problem
 from underlay.hosts.base import Host
 from underlay.hosts.provisioning import provision, tell_plan
+from underlay.repository import REPOSITORY
 from underlay.topology import Plan
 
 
@@ -31,8 +32,8 @@ def up(settings: Settings, *, no_phase: bool) -> None:
       ./lab --plan other.yaml up      a second lab beside the first
     """
     from underlay import machine, packages
-    from underlay.hosts import namespaces
-    from underlay.hosts.state import store
+    from underlay.hosts.namespace import labs as namespaces
+    from underlay.hosts.namespace.state import store
     from underlay.image import build_image, use_image
 
     started = time.monotonic()

@@ -6,8 +6,8 @@ import os
 
 import click
 
-from underlay.cli.context import REPOSITORY
 from underlay.process import attach
+from underlay.repository import REPOSITORY
 
 
 @click.command(
@@ -24,7 +24,8 @@ def vagrant(arguments: tuple[str, ...]) -> int:
       ./lab vagrant ssh host1
       ./lab vagrant destroy -f
     """
-    from underlay.hosts import vagrantcli, vmenv
+    from underlay.hosts.vagrant import cli as vagrantcli
+    from underlay.hosts.vagrant import environment as vmenv
 
     command = vagrantcli.argv(arguments)
     os.chdir(REPOSITORY)

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from underlay.errors import UnderlayError
-from underlay.hosts import kvm
+from underlay.hosts.vagrant import kvm
 from underlay.image.store import cache_directory
 
 
@@ -35,8 +35,8 @@ def _acceleration() -> dict[str, str | bool]:
 
 def box(provider: str) -> dict[str, str]:
     """Return address and version of the box that this checkout describes, or nothing while it is not built."""
-    from underlay.image.box import find_box
-    from underlay.image.boxstore import Provider
+    from underlay.box.build import find_box
+    from underlay.box.store import Provider
 
     found = find_box(Provider(provider))
     return {} if found is None else {"url": str(found.catalogue), "version": found.version}

@@ -25,8 +25,8 @@ def vm() -> None:
 @pass_settings
 def prepare(settings: Settings, *, emulated: bool) -> None:
     """Write what the hosts are given: plan, secret, names."""
-    from underlay.hosts import handover
-    from underlay.hosts.vagrant import forget_connections, handover_directory, own_directory
+    from underlay.hosts.vagrant import handover
+    from underlay.hosts.vagrant.labs import forget_connections, handover_directory, own_directory
 
     forget_connections()  # a machine that is started anew may be reached otherwise
     handover.prepare(own_directory(), handover_directory(), settings.plan(), emulated=emulated)
@@ -37,7 +37,7 @@ def prepare(settings: Settings, *, emulated: bool) -> None:
 @pass_settings
 def check(settings: Settings, provider: str) -> None:
     """Say everything that keeps the hosts from starting; exit 3 if anything does."""
-    from underlay.hosts import vmcheck
+    from underlay.hosts.vagrant import check as vmcheck
 
     plan = settings.plan()
     vmcheck.check(plan, provider, _made(plan))
@@ -49,8 +49,9 @@ def check(settings: Settings, provider: str) -> None:
 @pass_settings
 def clean(settings: Settings, provider: str, host: str) -> None:
     """Remove what is of no use once the last machine was destroyed."""
-    from underlay.hosts import handover, vmcheck
-    from underlay.hosts.vagrant import forget_connections, handover_directory, own_directory
+    from underlay.hosts.vagrant import check as vmcheck
+    from underlay.hosts.vagrant import handover
+    from underlay.hosts.vagrant.labs import forget_connections, handover_directory, own_directory
 
     plan = settings.plan()
     remaining = [name for name in _made(plan) if name != host]
@@ -67,7 +68,7 @@ def clean(settings: Settings, provider: str, host: str) -> None:
 @pass_settings
 def left(settings: Settings) -> None:
     """Say what libvirt still holds of the lab; exit 1 if anything."""
-    from underlay.hosts import vmcheck
+    from underlay.hosts.vagrant import check as vmcheck
 
     problems = vmcheck.unreachable()
     if problems:
@@ -83,7 +84,7 @@ def left(settings: Settings) -> None:
 def summary(settings: Settings) -> None:
     """Show what runs, and what to try."""
     from underlay.cli.up import suggestions
-    from underlay.hosts import vagrant
+    from underlay.hosts.vagrant import labs as vagrant
 
     lab = vagrant.find_lab(settings.plan().lab)
     if lab is None:
@@ -99,9 +100,9 @@ def summary(settings: Settings) -> None:
 @pass_settings
 def post_mortem(settings: Settings) -> None:
     """Say what can be known of machines that did not come up."""
-    from underlay.hosts import vmcheck
-    from underlay.hosts.hypervisors import hypervisors
-    from underlay.hosts.vagrant import dot_directory, own_directory, recorded
+    from underlay.hosts.vagrant import check as vmcheck
+    from underlay.hosts.vagrant.hypervisors import hypervisors
+    from underlay.hosts.vagrant.labs import dot_directory, own_directory, recorded
 
     plan = settings.plan()
     made = recorded(dot_directory(), [host.name for host in plan.hosts])
@@ -119,6 +120,6 @@ def post_mortem(settings: Settings) -> None:
 
 
 def _made(plan: Plan) -> list[str]:
-    from underlay.hosts.vagrant import dot_directory, recorded
+    from underlay.hosts.vagrant.labs import dot_directory, recorded
 
     return list(recorded(dot_directory(), [host.name for host in plan.hosts]))

@@ -31,8 +31,9 @@ def start() -> None:
       ./lab vm-env start
     """
     from underlay import machine, packages
-    from underlay.hosts import vagrantcli, vmenv
-    from underlay.image.box import missing_packages
+    from underlay.box.build import missing_packages
+    from underlay.hosts.vagrant import cli as vagrantcli
+    from underlay.hosts.vagrant import environment as vmenv
 
     with Bar() as bar:
         if vmenv.is_wanted():
@@ -56,7 +57,7 @@ def stop(*, force: bool) -> None:
     Example:
       ./lab vm-env stop
     """
-    from underlay.hosts import vmenv
+    from underlay.hosts.vagrant import environment as vmenv
 
     with Bar() as bar:
         done = vmenv.stop(force=force, progress=bar)
@@ -71,8 +72,8 @@ def status() -> int:
     Example:
       ./lab vm-env status
     """
-    from underlay.hosts import vmenv
-    from underlay.hosts.state import MACHINE_S
+    from underlay.hosts.namespace.state import MACHINE_S
+    from underlay.hosts.vagrant import environment as vmenv
 
     known = vmenv.record()
     if known is not None:

@@ -1,1 +1,1 @@
-"""Where hosts come from: one interface (``base``), and namespaces behind it (``namespaces``)."""
+"""Where hosts come from: one interface (``base``), one finder, and a folder for each kind of host behind them."""

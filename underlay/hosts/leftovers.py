@@ -16,9 +16,11 @@ from pathlib import Path
 
 from underlay import process
 from underlay.errors import NotReady
-from underlay.hosts import cgroups, vagrant, vmenv
-from underlay.hosts.processes import all_pids, command_of, identify, namespace_of
-from underlay.hosts.state import MACHINE_S, RUN_DIRECTORY, state_directory
+from underlay.hosts.namespace import cgroups
+from underlay.hosts.namespace.processes import all_pids, command_of, identify, namespace_of
+from underlay.hosts.namespace.state import MACHINE_S, RUN_DIRECTORY, state_directory
+from underlay.hosts.vagrant import environment as vmenv
+from underlay.hosts.vagrant import labs as vagrant
 
 _PROC_NET = Path("/proc/sys/net")
 #: Settings that the kernel changes by itself: counts and statistics.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from underlay.errors import NotReady, Problem
 from underlay.hosts.base import Host, Lab
-from underlay.hosts.guest import PLAN_FILE
+from underlay.hosts.layout import PLAN_FILE
 from underlay.process import Completed
 from underlay.topology import Plan, render_plan
 

@@ -1,6 +1,6 @@
 """One Debian root filesystem, built from a list of packages: every host of a lab is booted from it.
 
-Virtual machines are booted from boxes made of it: ``underlay.image.box``.
+Virtual machines are booted from boxes made of it: ``underlay.box``.
 
 >>> from underlay.image import build_image
 >>> from underlay.progress import Quiet

@@ -23,6 +23,7 @@ from underlay.image.store import Image, ImageStore, Manifest, Workplace, image_u
 from underlay.image.tree import compare_trees, parse_tree, read_tree, tree_digest, tree_text
 from underlay.process import run
 from underlay.progress import Progress
+from underlay.repository import REPOSITORY
 
 #: Bytes that a build needs: the tree (about 0.9 GB), the packages while they are unpacked, and some room.
 _BYTES_NEEDED = 2_500_000_000
@@ -73,7 +74,7 @@ class _Built:
     tree: str
 
 
-def find_image(key: str | None = None, *, root: Path = recipe.REPOSITORY, cache: Path | None = None) -> Image | None:
+def find_image(key: str | None = None, *, root: Path = REPOSITORY, cache: Path | None = None) -> Image | None:
     """Return the finished image of a key (default: the one that the checkout ``root`` describes), or None."""
     return ImageStore(cache).find(key or recipe.image_key(root))
 
@@ -84,7 +85,7 @@ def list_images(*, cache: Path | None = None) -> tuple[Image, ...]:
 
 
 def build_image(
-    *, progress: Progress, root: Path = recipe.REPOSITORY, cache: Path | None = None, force: bool = False
+    *, progress: Progress, root: Path = REPOSITORY, cache: Path | None = None, force: bool = False
 ) -> Image:
     """Return the image that the checkout ``root`` describes, built first unless it is there (or with ``force``).
 
@@ -130,7 +131,7 @@ def used_keys(*, cache: Path | None = None) -> tuple[str, ...]:
     return tuple(image.key for image in list_images(cache=cache) if image_users(image))
 
 
-def verify_image(*, progress: Progress, root: Path = recipe.REPOSITORY, cache: Path | None = None) -> Image:
+def verify_image(*, progress: Progress, root: Path = REPOSITORY, cache: Path | None = None) -> Image:
     """Check that the image is still as built, and that building it again gives the same sha256; return it.
 
     Raises CheckFailed with every difference; NotReady when there is no image yet.

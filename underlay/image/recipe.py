@@ -21,8 +21,6 @@ PYTHON_VERSION = "3.13"
 #: (https://reproducible-builds.org/specs/source-date-epoch/). 2025-10-09 08:53:20 UTC.
 SOURCE_DATE_EPOCH = 1_760_000_000
 
-#: The checkout that this module belongs to.
-REPOSITORY = Path(__file__).resolve().parents[2]
 _HERE = Path("underlay/image")
 #: Files of the repository, relative to it.
 PACKAGES = _HERE / "packages.txt"

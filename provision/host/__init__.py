@@ -1,0 +1,1 @@
+"""What makes a machine a host of the lab, before any phase."""

@@ -1,0 +1,186 @@
+"""Phase 1: the shop's network by hand from kernel primitives. Pure: the plan and a host in, a list of resources out."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from provision import shop
+from provision.facts import Facts
+from provision.marks import PHASE1
+from provision.phase1 import firewall
+from provision.resource import Phase, Resource, Section
+from provision.resources.file import Directory, TextFile
+from provision.resources.ip import Address, Route
+from provision.resources.link import Bridge, Veth
+from provision.resources.namespace import Namespace
+from provision.resources.program import Program
+from provision.resources.sysctl import Sysctl
+from underlay.topology import Plan, Replica, Service, Tier
+
+#: The link inside a service's namespace, named as Docker names it.
+INNER = "eth0"
+_DEFAULT = IPv4Network("0.0.0.0/0")
+_BRIDGED_HINT = "load the kernel module br_netfilter: modprobe br_netfilter"
+_SETTINGS = Path("/etc/underlay/phase1")
+
+
+def build(plan: Plan, host: str, facts: Facts) -> Phase:
+    """Return phase 1 of one host. A host that the plan puts no service on has nothing to do."""
+    if not plan.services_on(host):
+        return Phase(PHASE1, ())
+    return Phase(
+        PHASE1,
+        (
+            _guard(plan, host),
+            _host_parameters(),
+            _bridges(plan, host),
+            _namespaces(plan, host),
+            _neighbours(plan, host, facts),
+            _names(plan, host),
+            shop.data(plan, host, facts),
+            shop.programs(plan, host),
+        ),
+    )
+
+
+def _guard(plan: Plan, host: str) -> Section:
+    return Section(
+        "The guard, before there is a road",
+        "Rules first, so that no packet is ever forwarded without them. Everything is denied but the plan's flows. "
+        "Chains of our own hang on the kernel's: in one table those for what comes into the host and what passes "
+        "through it, in the other those that rewrite addresses. Docker's rules stand at the same hooks.",
+        firewall.tables(plan, host, PHASE1),
+    )
+
+
+def _host_parameters() -> Section:
+    return Section(
+        "The host becomes a router",
+        "ip_forward lets packets pass between links. bridge-nf-call-iptables shows bridged frames to iptables: without "
+        "it a rule between two ports of one bridge looks right and never matches. Redirects are turned off, since a "
+        "neighbour that is told a shorter way would go around the address translation.",
+        (
+            Sysctl(None, "net.bridge.bridge-nf-call-iptables", "1", missing_hint=_BRIDGED_HINT),
+            Sysctl(None, "net.ipv4.conf.all.send_redirects", "0"),
+            Sysctl(None, "net.ipv4.conf.default.send_redirects", "0"),
+            Sysctl(None, "net.ipv4.ip_forward", "1"),
+        ),
+    )
+
+
+def _bridges(plan: Plan, host: str) -> Section:
+    published = {plan.service(entry.service).tier for entry in plan.published if entry.host == host}
+    resources: list[Resource] = []
+    for tier in plan.tiers_on(host):
+        resources += [
+            Bridge(tier.bridge, plan.underlay.mtu, mac(tier.gateway.ip)),
+            Sysctl(None, f"net.ipv6.conf.{tier.bridge}.disable_ipv6", "1", of_link=tier.bridge),
+            Address(None, tier.bridge, tier.gateway),
+        ]
+        if tier.name in published:
+            # Lets the host's own 127.0.0.1 reach the published port; the guard keeps the tier from using it.
+            resources.append(Sysctl(None, f"net.ipv4.conf.{tier.bridge}.route_localnet", "1", of_link=tier.bridge))
+    return Section(
+        "A bridge for each tier",
+        "A bridge is a switch in the kernel. Its own address is the tier's way out, as docker0 is for containers. "
+        "IPv6 is off, since no rule guards it: each link would else have a link-local address that goes around the "
+        "rules.",
+        tuple(resources),
+    )
+
+
+def _namespaces(plan: Plan, host: str) -> Section:
+    resources: list[Resource] = []
+    for service in plan.services_on(host):
+        tier = plan.tier(service.tier)
+        for replica in service.replicas:
+            resources += _namespace(plan, service, tier, replica)
+    return Section(
+        "A namespace for each replica, plugged into its tier",
+        "A network namespace has links, addresses, routes, rules and sockets of its own. A veth pair is a cable: one "
+        "end is a port of the bridge, the other is eth0 inside. A resolv.conf of its own is bound over the host's one "
+        "by `ip netns exec`; the host's file is never written.",
+        tuple(resources),
+    )
+
+
+def _namespace(plan: Plan, service: Service, tier: Tier, replica: Replica) -> tuple[Resource, ...]:
+    name = replica.namespace
+    return (
+        Namespace(name),
+        Sysctl(name, "net.ipv6.conf.all.disable_ipv6", "1"),
+        Sysctl(name, "net.ipv6.conf.default.disable_ipv6", "1"),
+        # A port below 1024 needs no root here: nobody else shares this namespace.
+        Sysctl(name, "net.ipv4.ip_unprivileged_port_start", str(min(service.port, 1024))),
+        Veth(replica.link, tier.bridge, name, INNER, plan.underlay.mtu, mac(replica.ip)),
+        Sysctl(None, f"net.ipv6.conf.{replica.link}.disable_ipv6", "1", of_link=replica.link),
+        Address(name, INNER, replica.address),
+        Route(name, _DEFAULT, tier.gateway.ip, INNER),
+        TextFile(
+            Path("/etc/netns") / name / "resolv.conf",
+            f"# {PHASE1.text}\nnameserver {tier.gateway.ip}\nsearch {plan.domain}\noptions timeout:1 attempts:2\n",
+            in_place=True,
+        ),
+    )
+
+
+def _neighbours(plan: Plan, host: str, facts: Facts) -> Section:
+    others = [tier for tier in plan.tiers if tier.host not in (None, host)]
+    return Section(
+        "The way to the tiers on other hosts",
+        "Each host routes the other's tiers through the underlay.",
+        tuple(Route(None, tier.subnet, plan.host(str(tier.host)).address.ip, facts.underlay_link) for tier in others),
+    )
+
+
+def _names(plan: Plan, host: str) -> Section:
+    tiers = plan.tiers_on(host)
+    directory = _SETTINGS / "dns"
+    hosts = "".join(f"{replica.ip} {replica.name} {service.name}\n" for service, replica in plan.replicas())
+    config = "\n".join(
+        (
+            f"# {PHASE1.text}",
+            "keep-in-foreground",
+            "log-facility=-",
+            "pid-file",
+            "user=dnsmasq",
+            # Sockets that are bound once outlive a bridge that is made again. bind-dynamic would bind anew at each
+            # change, and may meet an address that has just gone: one of its protocols then stays unbound.
+            "bind-interfaces",
+            *(f"listen-address={tier.gateway.ip}" for tier in tiers),
+            # Only the plan's names: no upstream, not the host's own /etc/hosts, and "no such name" for all else.
+            "no-resolv",
+            "no-hosts",
+            "local=/#/",
+            f"addn-hosts={directory / 'hosts'}",
+            "expand-hosts",
+            f"domain={plan.domain}",
+            "",
+        )
+    )
+    names = TextFile(directory / "hosts", f"# {PHASE1.text}\n{hosts}")
+    settings = TextFile(directory / "dnsmasq.conf", config)
+    return Section(
+        "Names",
+        "One dnsmasq serves the plan's names to all namespaces of the host, as Docker's embedded DNS does for "
+        "containers. A service's name gives the addresses of all its replicas.",
+        (
+            Directory(_SETTINGS),
+            Directory(directory),
+            names,
+            settings,
+            Program(
+                "dns",
+                None,
+                "root",  # dnsmasq binds port 53 and then becomes the user named in its configuration
+                ("dnsmasq", f"--conf-file={settings.path}"),
+                inputs=(settings, names),
+            ),
+        ),
+    )
+
+
+def mac(address: IPv4Address) -> str:
+    """Return a locally administered unicast MAC address (IEEE 802: bit 1 of the first octet) made of an IPv4 one."""
+    return "02:4c:" + ":".join(f"{octet:02x}" for octet in address.packed)

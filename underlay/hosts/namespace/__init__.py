@@ -1,0 +1,1 @@
+"""Hosts that are sets of namespaces of this machine."""

@@ -1,0 +1,207 @@
+"""The interface of ``base`` for namespace hosts: how commands reach them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import MappingProxyType
+
+from underlay import process
+from underlay.errors import InputError, NotReady, Problem
+from underlay.hosts import layout
+from underlay.hosts.namespace import power, wire
+from underlay.hosts.namespace.processes import Process, alive
+from underlay.hosts.namespace.state import LabState, Store
+from underlay.process import Completed
+from underlay.topology import Host, Plan
+
+_ENTER = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
+_UP = "bring it up: ./lab up"
+
+
+def host_argv(pid: int, command: Sequence[str], *, namespace: str | None, tty: bool, term: str) -> tuple[str, ...]:
+    """Return the argument list that runs ``command`` in the namespaces of process ``pid``.
+
+    The environment is the host's, not the caller's. With ``tty`` the command gets a terminal of the host's own: the
+    caller's is not in the host's /dev/pts, and a shell there could not find out its name or control jobs on it.
+    """
+    enter = ("nsenter", f"--target={pid}", *_ENTER)
+    variables = (f"{name}={value}" for name, value in layout.environment(term).items())
+    environment = ("/usr/bin/env", "-i", "-C", layout.REPOSITORY, *variables)
+    inside = tuple(command) if namespace is None else ("ip", "netns", "exec", namespace, *command)
+    if tty:
+        inside = ("script", "--quiet", "--return", "--command", shlex.join(inside), "/dev/null")
+    return (*enter, *environment, *inside)
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceHost:
+    """A host that is a set of namespaces of this machine."""
+
+    _store: Store
+    _plan: Plan
+    _host: Host
+
+    @property
+    def name(self) -> str:
+        """The host's name in the plan."""
+        return self._host.name
+
+    @property
+    def address(self) -> IPv4Address:
+        """The address on the underlay."""
+        return self._host.address.ip
+
+    @property
+    def console(self) -> Path:
+        """The file, on this machine, with what the host's supervisor said."""
+        return self._store.host_directory(self.name) / "console.log"
+
+    def argv(self, command: Sequence[str], *, namespace: str | None = None, tty: bool = False) -> tuple[str, ...]:
+        """Return the argument list that runs ``command`` there; NotReady when the host is off."""
+        term = os.environ.get("TERM", "dumb") if tty else "dumb"
+        return host_argv(self._first().pid, command, namespace=namespace, tty=tty, term=term)
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        timeout: float | None = None,
+        check: bool = True,
+        stdin: str | None = None,
+        namespace: str | None = None,
+    ) -> Completed:
+        """Run ``command`` there to its end; see ``base.Machine``."""
+        return process.run(
+            self.argv(command, namespace=namespace),
+            timeout=self._plan.timeouts.command if timeout is None else timeout,
+            check=check,
+            stdin=stdin,
+            where=self.name if namespace is None else f"{self.name}/{namespace}",
+        )
+
+    def running(self) -> bool:
+        """Whether the host's first process runs."""
+        first = self._recorded()[1]
+        return first is not None and alive(first)
+
+    def power_off(self) -> None:
+        """Kill everything on the host at once; returns when it is gone, its port on the underlay too."""
+        with self._store.locked(wait_s=self._plan.timeouts.ready):
+            state, first = self._recorded()
+            power.stop(self._store, state, self.name)
+            if first is not None:
+                self._store.write(state.with_process(self.name, None))
+
+    def power_on(self) -> None:
+        """Start the host on the disk it had, and wait until its supervisor answers."""
+        with self._store.locked(wait_s=self._plan.timeouts.ready):
+            state, first = self._recorded()
+            if first is None or not alive(first):
+                first = power.start(self._store, state, self._plan, self._host)
+                self._store.write(state.with_process(self.name, first))
+        power.wait_ready(self._store, state, self.name, first, deadline_s=self._plan.timeouts.ready)
+
+    def facts(self) -> Mapping[str, str]:
+        """Return kernel, docker ("" when there is none), booted (UTC, ISO 8601) and kind."""
+        first = self._first()
+        docker = self.run(["docker", "--version"], check=False)
+        return MappingProxyType(
+            {
+                "kind": "namespace",
+                "kernel": self.run(["uname", "--kernel-release"]).stdout.strip(),
+                "docker": docker.stdout.removeprefix("Docker version ").split(",")[0].strip() if docker.ok else "",
+                "booted": _started_at(first).isoformat(timespec="seconds"),
+            }
+        )
+
+    def _recorded(self) -> tuple[LabState, Process | None]:
+        state = self._store.read()
+        recorded = None if state is None else state.host(self.name)
+        if state is None or recorded is None:
+            raise NotReady(Problem(self.name, f"the lab {self._store.lab} is not up", _UP))
+        return state, recorded.process
+
+    def _first(self) -> Process:
+        first = self._recorded()[1]
+        if first is None or not alive(first):
+            raise NotReady(Problem(self.name, f"{self.name} is not running", _UP))
+        return first
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """This machine with its own files, on the underlay at the gateway's address."""
+
+    _store: Store
+    _plan: Plan
+
+    @property
+    def name(self) -> str:
+        """The name used in messages."""
+        return "outside"
+
+    @property
+    def address(self) -> IPv4Address:
+        """The gateway's address."""
+        return self._plan.underlay.gateway.ip
+
+    def argv(self, command: Sequence[str], *, namespace: str | None = None, tty: bool = False) -> tuple[str, ...]:
+        """Return the argument list that runs ``command`` on the underlay; ``tty`` needs nothing here.
+
+        InputError with a ``namespace``: there are none; NotReady when the lab is down.
+        """
+        del tty  # the caller's terminal is this machine's
+        if namespace is not None:
+            raise InputError(Problem(self.name, f"there is no namespace `{namespace}` outside", "name a host"))
+        if not wire.is_pinned(self._store.pin):
+            raise NotReady(Problem(self.name, f"the lab {self._store.lab} is not up", _UP))
+        return (*wire.enter_argv(self._store.pin), *command)
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        timeout: float | None = None,
+        check: bool = True,
+        stdin: str | None = None,
+        namespace: str | None = None,
+    ) -> Completed:
+        """Run ``command`` there to its end; see ``base.Machine``."""
+        return process.run(
+            self.argv(command, namespace=namespace),
+            timeout=self._plan.timeouts.command if timeout is None else timeout,
+            check=check,
+            stdin=stdin,
+            where=self.name,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceLab:
+    """A lab of namespace hosts."""
+
+    store: Store
+    plan: Plan
+
+    @property
+    def hosts(self) -> Mapping[str, NamespaceHost]:
+        """The hosts by name, in the plan's order."""
+        return MappingProxyType({host.name: NamespaceHost(self.store, self.plan, host) for host in self.plan.hosts})
+
+    @property
+    def outside(self) -> Outside:
+        """The machine that the tests run on, at the underlay's gateway address."""
+        return Outside(self.store, self.plan)
+
+
+def _started_at(first: Process) -> datetime:
+    # /proc/stat gives the machine's boot in whole seconds, so this is right to about a second.
+    lines = Path("/proc/stat").read_text().splitlines()
+    booted = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
+    return datetime.fromtimestamp(booted + first.started / os.sysconf("SC_CLK_TCK"), tz=UTC)

@@ -1,0 +1,67 @@
+"""What a virtual machine is given by the workstation: files that Vagrant copies to it with the repository.
+
+All of it is readable by its owner alone, here and there, and reaches the machine over SSH as files: the lab's secret is
+on no command line and in no script. ``provision.host.receive`` puts it where hosts look for it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from underlay.hosts import layout
+from underlay.topology import Plan, render_plan
+
+#: How many times longer than the plan says hosts may take whose processors are imitated by software.
+EMULATED = 5
+#: Names in the directory of one host; on the host the same names are below /etc/underlay.
+SECRET, PLAN, IDENTITY, NAMES = "secret", "topology.yaml", "host.json", "hosts"
+
+
+def prepare(directory: Path, handover: Path, plan: Plan, *, emulated: bool = False) -> None:
+    """Write for every host of the plan what it is given, below ``handover``; ``directory`` is what stays here.
+
+    The secret is made once and stays. ``emulated`` hosts are told to be patient.
+    """
+    for path in (directory, handover):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.chmod(0o700)
+    text = render_plan(plan)
+    secret = _secret(directory / SECRET)
+    _write(directory / PLAN, text)
+    names = [(host.name, host.address.ip) for host in plan.hosts]
+    patience = EMULATED if emulated else 1
+    for host in plan.hosts:
+        own = handover / host.name
+        own.mkdir(exist_ok=True, mode=0o700)
+        _write(own / SECRET, secret)
+        _write(own / PLAN, text, mode=0o644)
+        _write(own / IDENTITY, layout.identity_file(plan.lab, host.name, "vagrant", patience), mode=0o644)
+        _write(own / NAMES, layout.hosts_file(host.name, plan.domain, names), mode=0o644)
+    for own in handover.iterdir():
+        if own.name not in {host.name for host in plan.hosts}:
+            shutil.rmtree(own)
+
+
+def forget(*directories: Path) -> None:
+    """Remove all of it; no error if there is none."""
+    for directory in directories:
+        if directory.exists():
+            shutil.rmtree(directory)
+
+
+def _secret(path: Path) -> str:
+    if not path.exists():
+        _write(path, secrets.token_hex(32))
+    return path.read_text()
+
+
+def _write(path: Path, text: str, mode: int = 0o600) -> None:
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+    draft.replace(path)
