@@ -105,7 +105,8 @@ def test_a_second_holder_is_told_who_holds_the_lab(shop: Store) -> None:
 
 
 def test_the_lock_ends_with_its_holder(shop: Store) -> None:
-    code = "from underlay.hosts.namespace.state import store\nwith store('shop').locked():\n  print('got', flush=True)\n  input()"
+    lock = "with store('shop').locked():\n  print('got', flush=True)\n  input()"
+    code = f"from underlay.hosts.namespace.state import store\n{lock}"
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
     with holder:
         assert holder.stdout is not None
