@@ -84,6 +84,7 @@ class Snapshot:
     listeners: tuple[str, ...]
     processes: tuple[Process, ...]
     files: tuple[str, ...]
+    users: tuple[str, ...]
 
     def peer(self, link: Link) -> tuple[str, Link] | None:
         """Return the peer of a link of the host's own namespace: its namespace and itself."""
@@ -105,6 +106,7 @@ class Snapshot:
         found = set(self._place_lines(self.root))
         for place in self.namespaces.values():
             found |= {f"namespace {place.name}", *self._place_lines(place)}
+        found |= {f"user {name}" for name in self.users}
         found |= {f"iptables {number}: {line}" for number, line in _numbered(self.plain_rules())}
         if files:
             found |= {f"file {line}" for line in self.files}
@@ -160,6 +162,7 @@ def snapshot(machine: Machine, *, files: bool = False) -> Snapshot:
         listeners=tuple(data["listeners"]),
         processes=tuple(Process(item["words"], item["namespace"], item["first"]) for item in data["processes"]),
         files=tuple(data["files"]),
+        users=tuple(data["users"]),
     )
 
 

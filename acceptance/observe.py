@@ -28,6 +28,8 @@ _QUESTIONS = ("address show", "route show table all", "rule show")
 #: Places in which phases keep files; what lies there is compared whole.
 _FILES = ("/etc/netns", "/etc/supervisor", "/etc/underlay", "/etc/resolv.conf", "/run/underlay", "/var/lib/underlay")
 _NETNS = Path("/run/netns")
+#: How the comment of a phase's users begins.
+_USERS = "underlay "
 
 
 def _output(*argv: str, stdin: str | None = None) -> str:
@@ -142,6 +144,7 @@ def main() -> None:
         "listeners": sorted(" ".join(line.split()[:5]) for line in _output("ss", "-Hlntu").splitlines()),
         "processes": list(_processes(names)),
         "files": sorted(_files()) if "files" in sys.argv[1:] else [],
+        "users": [entry.pw_name for entry in pwd.getpwall() if entry.pw_gecos.startswith(_USERS)],
     }
     json.dump(answer, sys.stdout)
 

@@ -11,8 +11,9 @@ from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
 from provision.explain import explain
-from provision.marks import Mark
-from provision.phase1.network import INNER, mac
+from provision.marks import Mark, Places
+from provision.phase1.network import mac
+from provision.phase1.programs import INNER
 from provision.resource import Kind, Phase, Resource, Section
 from provision.resources import ip, link, namespace
 from provision.resources.ip import Address, Route
@@ -22,7 +23,7 @@ from provision.resources.namespace import Namespace
 #: A bridge has at most 1024 ports (BR_PORT_BITS, net/bridge/br_private.h), of which the kernel hands out 1023.
 LARGEST = 1023
 BRIDGE = "br0"
-MARK = Mark("bench", 9)
+MARK = Mark("bench", 9, Places(state=Path("/run/bench-state")))
 #: The address of the bridge, and way out of every namespace. From a range set aside for measurements (RFC 2544).
 GATEWAY = IPv4Interface("198.18.0.1/16")
 _FIRST = 256  # hosts are numbered from 198.18.1.0
@@ -31,10 +32,10 @@ _ANYWHERE = IPv4Network("0.0.0.0/0")
 
 #: The kinds of resource of which the list is made; no other is looked for.
 KINDS = (
-    Kind(ip.discover_routes),
-    Kind(ip.discover_addresses),
-    Kind(link.discover, link.remove_all),
-    Kind(namespace.discover),
+    Kind((Route,), ip.discover_routes),
+    Kind((Address,), ip.discover_addresses),
+    Kind((Bridge, Veth), link.discover, link.remove_all),
+    Kind((Namespace,), namespace.discover),
 )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 
 from bench.gone import wait_until_gone
 from bench.network import KINDS, MARK, phase
@@ -28,11 +27,11 @@ def main(verb: str, size: int) -> int:
     planned = phase(size)
     network = Network(_WHERE)
     timeouts = Timeouts(connect=_LIMIT_S, command=_LIMIT_S, ready=_LIMIT_S, cache=_LIMIT_S)
-    system = System(_WHERE, MARK, timeouts, network, Supervisor(_WHERE, _LIMIT_S), state=Path("/run/bench-state"))
+    system = System(_WHERE, MARK, timeouts, network, Supervisor(_WHERE, _LIMIT_S))
     started = time.perf_counter()
     match verb:
         case "up":
-            found = engine.converge_once(planned, system, _silent, KINDS)
+            found, _ = engine.converge_once(planned, system, _silent, KINDS)
         case "down":
             found = engine.remove(planned, system, _silent, KINDS)
             wait_until_gone(_LIMIT_S)

@@ -13,22 +13,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from provision import durable, engine, facts, secrets
+from provision import durable, engine, secrets
 from provision.engine import Difference
 from provision.explain import explain
 from provision.kernel.network import Network
-from provision.phase1 import network as phase1
-from provision.resource import Phase
+from provision.marks import Mark, Places
+from provision.phases import Registered, definition
 from provision.supervisor import Supervisor
 from provision.system import System
-from underlay.errors import Exit, InputError, Problem, UnderlayError
+from underlay.errors import Exit, InputError, NotReady, Problem, UnderlayError
+from underlay.phases import PHASES
 from underlay.repository import REPOSITORY
 from underlay.topology import Plan, Timeouts, load_plan
 from underlay.wait import NotYet, until
 
-PHASES = {"phase1": phase1.build}
-_SETTINGS = Path("/etc/underlay")
-_STATE = Path("/var/lib/underlay")
+_PLACES = Places()
 _LOCK = Path("/run/underlay-provision.lock")
 
 _EXAMPLES = """examples:
@@ -72,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         ("note", "write down the host's own settings that the phase changes (the script of explain begins with it)"),
     ):
         sub = verbs.add_parser(verb, help=text, description=text)
-        sub.add_argument("phase", choices=sorted(PHASES))
+        sub.add_argument("phase", choices=PHASES)
         sub.add_argument("--plan", type=Path, help="the plan (default: the one this lab was brought up with)")
         sub.add_argument("--json", action="store_true", help="print one JSON object")
         if verb == "converge":
@@ -106,35 +105,37 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _verb(options: argparse.Namespace, plan: Plan, host: str, network: Network) -> int:
-    phase = PHASES[options.phase](plan, host, facts.gather(plan, host, network))
+    known = definition(options.phase)
+    phase = known.phase(plan, host, network)
     if options.verb == "explain":
         print(explain(phase, host), end="")
         return int(Exit.GOOD)
     system = System(host, phase.mark, plan.timeouts, network, Supervisor(host, plan.timeouts.command))
+    if options.verb in {"converge", "note"}:
+        _refuse_claimed(known, plan, host)
+        _switch(phase.mark, on=True)
     if options.verb == "note":
         for resource in phase.resources:
             resource.note(system)
-        _switch(phase, on=True)
         return int(Exit.GOOD)
     report = _report(options.json)
     started = time.monotonic()
     match options.verb:
         case "converge":
-            _switch(phase, on=True)
-            found = engine.converge(phase, system, report, wait=not options.no_wait)
+            found = engine.converge(phase, system, report, known.kinds, wait=not options.no_wait)
             word = "changes"
         case "remove":
-            found = engine.remove(phase, system, report)
-            _switch(phase, on=False)
+            found = engine.remove(phase, system, report, known.kinds)
+            _switch(phase.mark, on=False)
             word = "removed"
         case _:
-            found = engine.check(phase, system)
+            found = engine.check(phase, system, known.kinds)
             for difference in found:
                 report(difference)
             word = "differences"
     seconds = time.monotonic() - started
     if options.json:
-        items = [{"resource": item.identity, "what": item.what} for item in found]
+        items = [{"resource": item.identity, "what": item.what, "remedy": item.remedy} for item in found]
         print(json.dumps({"host": host, "phase": options.phase, "verb": options.verb, word: items, "seconds": seconds}))
     else:
         print(f"{host}: {options.phase}: {len(found)} {word} in {seconds:.2f} s")
@@ -145,12 +146,14 @@ def _report(quiet: bool) -> engine.Report:
     def report(difference: Difference) -> None:
         if not quiet:
             print(f"  {difference}")
+            if difference.remedy:
+                print(f"    hint: {difference.remedy}")
 
     return report
 
 
 def _plan(path: Path | None) -> Plan:
-    recorded = _SETTINGS / "topology.yaml"
+    recorded = _PLACES.plan
     plan = load_plan(path or (recorded if recorded.exists() else REPOSITORY / "topology.yaml"))
     return plan.patient(_patience())
 
@@ -158,7 +161,7 @@ def _plan(path: Path | None) -> Plan:
 def _patience() -> float:
     """Return how many times longer than the plan says things may take on this host."""
     try:
-        return float(json.loads((_SETTINGS / "host.json").read_text()).get("patience", 1))
+        return float(json.loads(_PLACES.identity.read_text()).get("patience", 1))
     except FileNotFoundError:
         return 1.0
 
@@ -167,18 +170,43 @@ def _host_name() -> str:
     return os.uname().nodename.partition(".")[0]
 
 
+def _on() -> list[str]:
+    """Name the phases that are on, in the order in which they are made."""
+    return [name for name in PHASES if definition(name).mark.switch.exists()]
+
+
+def _refuse_claimed(wanted: Registered, plan: Plan, host: str) -> None:
+    """Raise NotReady if a phase that is on has something on this host that only one phase may have."""
+    problems = []
+    for name in _on():
+        other = definition(name)
+        if other.mark != wanted.mark:
+            for claim in sorted(wanted.claims(plan, host) & other.claims(plan, host)):
+                what = f"{wanted.mark.phase} wants {claim}, which is {name}'s"
+                problems.append(Problem(host, what, f"change the plan, or: ./lab remove {name}"))
+    if problems:
+        raise NotReady(*problems)
+
+
 def _status() -> int:
-    plan = _plan(None)
-    states = Supervisor(_host_name(), plan.timeouts.command).programs()
-    on = sorted(name for name in PHASES if (_STATE / "on" / name).exists())
-    programs = {name: item.state for name, item in states.items()}
-    print(json.dumps({"host": _host_name(), "phases": on, "programs": programs}))
+    """Say which phases are on, and what runs of each; a supervisor that does not answer is an error."""
+    plan, host = _plan(None), _host_name()
+    network = Network(host)
+    supervisor = Supervisor(host, plan.timeouts.command)
+    found: dict[str, dict[str, str]] = {}
+    for name in _on():
+        known = definition(name)
+        system = System(host, known.mark, plan.timeouts, network, supervisor)
+        asked = (kind.states(system) for kind in known.kinds if kind.states)
+        found[name] = {replica: state for states in asked for replica, state in states.items()}
+    network.close()
+    print(json.dumps({"host": host, "phases": found}))
     return int(Exit.GOOD)
 
 
-def _switch(phase: Phase, *, on: bool) -> None:
+def _switch(mark: Mark, *, on: bool) -> None:
     """Note durably whether the phase is on, so that it comes back after a reboot."""
-    flag = _STATE / "on" / phase.mark.phase
+    flag = mark.switch
     if on:
         flag.parent.mkdir(parents=True, exist_ok=True)
         flag.touch()
@@ -189,8 +217,7 @@ def _switch(phase: Phase, *, on: bool) -> None:
 
 
 def _boot() -> int:
-    codes = [main(["converge", name]) for name in sorted(PHASES) if (_STATE / "on" / name).exists()]
-    return max(codes, default=int(Exit.GOOD))
+    return max((main(["converge", name]) for name in _on()), default=int(Exit.GOOD))
 
 
 def _secret(role: str, path: Path, owner: str) -> int:
@@ -199,7 +226,7 @@ def _secret(role: str, path: Path, owner: str) -> int:
     except KeyError:
         hint = "name a user of this host; the image makes those that the shop needs"
         raise InputError(Problem("--owner", f"there is no user {owner}", hint)) from None
-    text = secrets.password(_SETTINGS / "secret", role)
+    text = secrets.password(_PLACES.secret, role)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:

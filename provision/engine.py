@@ -7,37 +7,37 @@ from dataclasses import dataclass
 
 from provision.kernel.netlink import KernelRefused
 from provision.resource import Found, Kind, Phase, Resource
-from provision.resources import file, ip, link, namespace, postgres, program, rules, sysctl
-from provision.resources.program import Program
-from provision.system import System
+from provision.system import NotOurs, System
 from underlay.errors import NotReady, Problem
 from underlay.wait import NotYet, until
 
-#: The kinds in the order of removal: programs before what they stand on, the guard last.
-KINDS: Sequence[Kind] = (
-    Kind(program.discover),
-    Kind(file.discover),
-    Kind(postgres.discover),
-    Kind(ip.discover_routes),
-    Kind(ip.discover_addresses),
-    Kind(link.discover, link.remove_all),
-    Kind(namespace.discover),
-    Kind(sysctl.discover),
-    Kind(rules.discover),
-)
 #: Mending one thing may disturb another (a bridge made again has lost its ports), which the next pass mends.
 _PASSES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A resource that is not as planned, and in what."""
+    """A resource that is not as planned, and in what; ``remedy`` is what a person may do where we may do nothing."""
 
     identity: str
     what: str
+    remedy: str = ""
 
     def __str__(self) -> str:
         return f"{self.identity}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A resource that is not as planned.
+
+    It is ``blocked`` if something that is not ours is in its way, or in the way of what it needs: on somebody else's
+    link no address of ours is put.
+    """
+
+    resource: Resource
+    difference: Difference
+    blocked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +53,21 @@ class _Surplus:
 Report = Callable[[Difference], None]
 
 
-def check(phase: Phase, system: System, kinds: Sequence[Kind] = KINDS) -> tuple[Difference, ...]:
+def check(phase: Phase, system: System, kinds: Sequence[Kind]) -> tuple[Difference, ...]:
     """Return all differences between the phase and the host, in order, without touching anything."""
     system.look_again()
-    differences = list(_not_planned(_surplus(phase, system, kinds)))
-    differences += [Difference(resource.identity, what) for resource, what in _drift(phase.resources, system)]
-    return tuple(differences)
+    drift = _drift(phase.resources, system)
+    return (*_not_planned(_surplus(phase, system, kinds)), *(item.difference for item in drift))
 
 
 def converge(
-    phase: Phase, system: System, report: Report, *, wait: bool = True, kinds: Sequence[Kind] = KINDS
+    phase: Phase, system: System, report: Report, kinds: Sequence[Kind], *, wait: bool = True
 ) -> tuple[Difference, ...]:
-    """Make the host as planned: apply what differs, in order, batched. Return what differed.
+    """Make the host as planned: apply what differs, in order, batched. Return what was mended.
 
-    A second run returns nothing. With ``wait`` it returns when every program serves. Raises NotReady if something
-    still differs after a few passes, or a program does not serve in time.
+    A second run returns nothing. With ``wait`` it returns when every resource says that it is ready. Raises NotReady if
+    something still differs after a few passes, does not get ready in time, or if something that is not ours is in the
+    way; all else is then as planned.
     """
     mended: list[Difference] = []
 
@@ -77,7 +77,7 @@ def converge(
 
     for attempt in range(_PASSES):
         try:
-            changes = converge_once(phase, system, noted, kinds)
+            changes, blocked = converge_once(phase, system, noted, kinds)
         except KernelRefused:
             # What was seen may have gone since: the kernel clears deleted namespaces away in its own time. Look again.
             system.network.discard()
@@ -89,38 +89,47 @@ def converge(
     else:
         left = check(phase, system, kinds)
         raise NotReady(*(Problem(system.host, f"{item} (after {_PASSES} attempts)") for item in left or mended))
+    problems = [Problem(system.host, str(item.difference), item.difference.remedy) for item in blocked]
     if wait:
-        wait_until_ready(phase.resources, system)
+        absent = {item.resource.identity for item in blocked}
+        try:
+            wait_until_ready(tuple(item for item in phase.resources if item.identity not in absent), system)
+        except NotReady as error:
+            problems += error.problems
+    if problems:
+        raise NotReady(*problems)
     return tuple(mended)
 
 
 def converge_once(
-    phase: Phase, system: System, report: Report, kinds: Sequence[Kind] = KINDS
-) -> tuple[Difference, ...]:
-    """Look once and mend what differs, without looking again."""
+    phase: Phase, system: System, report: Report, kinds: Sequence[Kind]
+) -> tuple[tuple[Difference, ...], tuple[Drift, ...]]:
+    """Look once and mend what differs, without looking again; return what was mended, and what is blocked."""
     system.look_again()
     surplus = tuple(_surplus(phase, system, kinds))
     drift = tuple(_drift(phase.resources, system))
     mended = list(_not_planned(surplus))
     for difference in mended:
         report(difference)
-    for resource, _ in drift:
-        resource.prepare(system)
+    for item in drift:
+        if not item.blocked:
+            item.resource.prepare(system)
     _remove(surplus, system)
-    for resource, what in drift:
-        if not resource.batched:
+    for item in drift:
+        if item.blocked:
+            continue
+        if not item.resource.batched:
             system.network.flush()
-        difference = Difference(resource.identity, what)
-        report(difference)
-        mended.append(difference)
-        resource.apply(system)
+        report(item.difference)
+        mended.append(item.difference)
+        item.resource.apply(system)
     system.network.flush()
     system.network.close()
-    return tuple(mended)
+    return tuple(mended), tuple(item for item in drift if item.blocked)
 
 
-def remove(phase: Phase, system: System, report: Report, kinds: Sequence[Kind] = KINDS) -> tuple[Difference, ...]:
-    """Take away all that carries the phase's mark, and put back what the ledger holds. Return what was there."""
+def remove(phase: Phase, system: System, report: Report, kinds: Sequence[Kind]) -> tuple[Difference, ...]:
+    """Take away all that carries the phase's mark, and let go of what the ledger holds. Return what was there."""
     nothing = Phase(phase.mark, ())
     system.look_again()
     surplus = tuple(_surplus(nothing, system, kinds))
@@ -137,19 +146,18 @@ def remove(phase: Phase, system: System, report: Report, kinds: Sequence[Kind] =
 
 
 def wait_until_ready(resources: Sequence[Resource], system: System) -> None:
-    """Wait until every program that says how to tell serves; raise NotReady with the last thing seen."""
-    waiting = {item.name: item for item in resources if isinstance(item, Program) and item.ready}
+    """Wait until each resource says that it is ready; raise NotReady with the last thing seen."""
+    waiting = list(resources)
 
     def all_ready() -> bool | NotYet:
-        states = system.supervisor.programs()
+        system.look_again()
         seen: list[str] = []
-        for name, item in tuple(waiting.items()):
-            said = item.ready.ask(system.timeouts.connect) if item.ready else None
+        for item in tuple(waiting):
+            said = item.ready(system)
             if said is None:
-                del waiting[name]
-                continue
-            state = states.get(name)
-            seen.append(f"{name} ({state.state if state else 'not supervised'}): {said}")
+                waiting.remove(item)
+            else:
+                seen.append(f"{item.identity}: {said}")
         return NotYet("; ".join(seen)) if seen else True
 
     until(
@@ -157,15 +165,29 @@ def wait_until_ready(resources: Sequence[Resource], system: System) -> None:
         deadline_s=system.timeouts.ready,
         what="an answer of every program",
         where=system.host,
-        hint="see the program's log: underlay logs HOST PROGRAM",
+        hint=f"see what a program said: ./lab logs {system.host} PROGRAM",
     )
 
 
-def _drift(resources: Sequence[Resource], system: System) -> Iterator[tuple[Resource, str]]:
+def _drift(resources: Iterable[Resource], system: System) -> Iterator[Drift]:
+    #: Name of what cannot be made -> why not.
+    lost: dict[str, Difference] = {}
     for resource in resources:
-        what = resource.observe(system)
-        if what is not None:
-            yield resource, what
+        cause = next((lost[name] for name in resource.needs if name in lost), None)
+        if cause is None:
+            try:
+                seen = resource.observe(system)
+            except NotOurs as error:
+                difference = Difference(resource.identity, error.what, error.remedy)
+            else:
+                if seen is not None:
+                    yield Drift(resource, Difference(resource.identity, seen), blocked=False)
+                continue
+        else:
+            what = f"cannot be made without {cause.identity}, which is blocked"
+            difference = Difference(resource.identity, what, cause.remedy)
+        lost |= dict.fromkeys(resource.provides, difference)
+        yield Drift(resource, difference, blocked=True)
 
 
 def _surplus(phase: Phase, system: System, kinds: Sequence[Kind]) -> Iterator[_Surplus]:

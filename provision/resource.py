@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -64,6 +64,16 @@ class Resource(ABC):
         """The name in messages, unique on the host: ``namespace gateway-1``."""
 
     @property
+    def provides(self) -> tuple[str, ...]:
+        """What others may stand on, by name; its identity, unless it is known by more names."""
+        return (self.identity,)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it stands on, by name. If something that is not ours is in that one's way, this is not made either."""
+        return ()
+
+    @property
     def batched(self) -> bool:
         """Whether apply needs nothing that is still queued, so that many resources travel together."""
         return False
@@ -74,7 +84,7 @@ class Resource(ABC):
         return False
 
     def note(self, system: System) -> None:  # noqa: B027 - most need nothing
-        """Write that value into the ledger."""
+        """Lay hold of the setting: write its value into the ledger."""
 
     @abstractmethod
     def observe(self, system: System) -> str | None:
@@ -89,6 +99,10 @@ class Resource(ABC):
     @abstractmethod
     def apply(self, system: System) -> None:
         """Make it so, whatever part of it is there."""
+
+    def ready(self, system: System) -> str | None:
+        """Return None if it does its work, else what was seen. Asked again and again once everything was applied."""
+        return None
 
     @abstractmethod
     def say(self, mark: Mark) -> Sequence[Step]:
@@ -111,12 +125,15 @@ class Found:
 class Kind:
     """How all that carries our mark is found, for one kind of resource.
 
-    ``discover`` is given the identities that the plan wants, so that it need not look into what goes as a whole.
-    ``remove_all``, where the kernel offers it, removes everything found in one go.
+    ``finds`` are the classes whose traces it finds. ``discover`` is given the identities that the plan wants, so that
+    it need not look into what goes as a whole. ``remove_all``, where the kernel offers it, removes everything found in
+    one go. ``states`` tells what runs, by the name of a replica: ``running``, or what it does instead.
     """
 
+    finds: tuple[type[Resource], ...]
     discover: Callable[[System, frozenset[str]], Iterator[Found]]
     remove_all: Callable[[System], None] | None = None
+    states: Callable[[System], Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

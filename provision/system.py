@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -18,51 +19,79 @@ from underlay.topology import Timeouts
 
 
 class NotOurs(NotReady):
-    """Something is in the way that does not carry our mark; it is left alone."""
+    """Something is in the way that does not carry our mark; it is left alone.
 
-    def __init__(self, where: str, what: str) -> None:
-        super().__init__(
-            Problem(where, f"{what} is there already and does not carry our mark", "remove or rename it, then retry")
-        )
+    ``remedy`` is the command that takes it away on the host, for a person who knows that nobody needs it.
+    """
+
+    def __init__(self, where: str, what: str, remedy: Sequence[str]) -> None:
+        self.what = f"{what} is in the way: it does not carry our mark"
+        self.remedy = f"if nobody needs it: ./lab exec {where} -- {shlex.join(remedy)}"
+        super().__init__(Problem(where, self.what, self.remedy))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A setting of the host: what it was ``before`` anybody changed it, and the phases that hold it."""
+
+    before: str
+    holders: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What a setting of the host was before we changed it, so that removal can put it back.
+    """What settings of the host were before we changed them, so that removal can put them back.
 
-    A value is written down, durably, before it is changed; the first value written stays.
+    One ledger for all phases: a setting that several of them hold goes back when the last one lets go. A value is
+    written down, durably, before it is changed; the first value written stays.
     """
 
     path: Path
 
-    def read(self) -> dict[str, str]:
-        """Return all entries: name of the setting, value before."""
+    def read(self) -> dict[str, Entry]:
+        """Return all entries by the setting's name."""
         try:
             text = self.path.read_text()
         except FileNotFoundError:
             return {}
-        entries: dict[str, str] = json.loads(text)
-        return entries
+        entries: dict[str, dict[str, str | list[str]]] = json.loads(text)
+        return {name: Entry(str(item["before"]), tuple(item["holders"])) for name, item in entries.items()}
 
-    def note(self, name: str, before: str) -> None:
-        """Write a value down unless one is there already."""
+    def hold(self, name: str, before: str, phase: str) -> None:
+        """Write down that a phase holds a setting, and its present value unless an earlier one is known."""
         entries = self.read()
-        if name not in entries:
-            self._write(entries | {name: before})
+        known = entries.get(name, Entry(before, ()))
+        if phase not in known.holders:
+            self._write(entries | {name: Entry(known.before, tuple(sorted((*known.holders, phase))))})
 
-    def strike(self, name: str) -> None:
-        """Forget an entry."""
+    def held(self, phase: str) -> dict[str, Entry]:
+        """Return the entries that a phase holds."""
+        return {name: entry for name, entry in self.read().items() if phase in entry.holders}
+
+    def let_go(self, name: str, phase: str, put_back: Callable[[str], None]) -> None:
+        """End a phase's hold; ``put_back`` is called with the value of before if nobody else holds the setting.
+
+        It is forgotten only afterwards: a run that dies in between puts it back again.
+        """
         entries = self.read()
-        if entries.pop(name, None) is not None:
-            self._write(entries)
+        entry = entries.get(name)
+        if entry is None or phase not in entry.holders:
+            return
+        others = tuple(holder for holder in entry.holders if holder != phase)
+        if others:
+            self._write(entries | {name: Entry(entry.before, others)})
+            return
+        put_back(entry.before)
+        del entries[name]
+        self._write(entries)
 
-    def _write(self, entries: dict[str, str]) -> None:
+    def _write(self, entries: Mapping[str, Entry]) -> None:
         if not entries:
             self.path.unlink(missing_ok=True)
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_suffix(".new")
-        durable.write(draft, json.dumps(entries, indent=1, sort_keys=True))
+        durable.write(draft, json.dumps({name: asdict(entry) for name, entry in entries.items()}, indent=1))
         draft.replace(self.path)
         durable.keep_names(self.path.parent)
 
@@ -90,7 +119,7 @@ class Once(Generic[Answer]):
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One host, seen from inside, while one phase is worked on.
+    """One host, seen from inside, while one phase is worked on: that of ``mark``.
 
     ``programs`` and ``rules`` (what iptables-save prints) are for looking at all resources, one after the other, with
     nothing changed in between; who changes something asks for itself.
@@ -101,14 +130,12 @@ class System:
     timeouts: Timeouts
     network: Network
     supervisor: Supervisor
-    state: Path = Path("/var/lib/underlay")
-    settings: Path = Path("/etc/underlay")
     ledger: Ledger = field(init=False)
     programs: Once[Mapping[str, ProgramState]] = field(init=False)
     rules: Once[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ledger", Ledger(self.state / f"{self.mark.phase}.ledger"))
+        object.__setattr__(self, "ledger", Ledger(self.mark.places.ledger))
         object.__setattr__(self, "programs", Once(self.supervisor.programs))
         object.__setattr__(self, "rules", Once(lambda: self.run("iptables-save").stdout))
 

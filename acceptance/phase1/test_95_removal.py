@@ -66,6 +66,7 @@ def test_nothing_of_ours_is_left(cycles: Mapping[str, Cycle], busy_host: str, pl
     assert not processes, f"{busy_host}: expected: no process in another namespace; seen: {processes}"
     files = [line for line in state.files if "phase1" in line or line.startswith(("/etc/netns", "/run/underlay"))]
     assert not files, f"{busy_host}: expected: no files of ours; seen: {files}"
+    assert not state.users, f"{busy_host}: expected: no users of ours; seen: {state.users}"
     programs = [line for line in state.files if line.startswith("/etc/supervisor/conf.d/")]
     assert not programs, f"{busy_host}: expected: no programs configured; seen: {programs}"
 

@@ -1,8 +1,9 @@
 """The plan's flows as iptables rules for one host. Pure: the plan in, rules out.
 
-Six chains in the filter table: who comes into the host from a tier (GUARD), what is forwarded (FORWARD, split into
-what comes FROM a tier and what comes from elsewhere TO one), what may leave the lab (EGRESS), and the one place where
-packets are refused and counted (DENY). Rules are written as iptables-save writes them, so that they can be compared.
+Five chains in the filter table: who comes into the host from a tier (GUARD), what is forwarded FROM a tier and from
+elsewhere TO one, what may leave the lab (EGRESS), and the one place where packets are refused and counted (DENY). Only
+packets that come from a bridge of ours, or go to one, are led into them: what the host's other networks do is not ours
+to accept. Rules are written as iptables-save writes them, so that they can be compared.
 """
 
 from __future__ import annotations
@@ -35,15 +36,10 @@ def _filter(plan: Plan, host: str, mark: Mark) -> Table:
             f"-d {tier.gateway.ip}/32 -i {tier.bridge} -p {protocol} -m {protocol} --dport {_DNS} -j ACCEPT"
             for protocol in ("udp", "tcp")
         ]
-    guard += [f"-i {tier.bridge} {deny}" for tier in tiers]
-
-    forward = [_ESTABLISHED]
-    forward += [f"-i {tier.bridge} -j {chain('FROM')}" for tier in tiers]
-    forward += [f"-o {tier.bridge} -j {chain('TO')}" for tier in tiers]
 
     local = {service.name for service in plan.services_on(host)}
-    from_tier = [rule for source, rule in _flows(plan) if source in local]
-    to_tier = [rule for source, rule in _flows(plan) if source not in local]
+    from_tier = [_ESTABLISHED, *(rule for source, rule in _flows(plan) if source in local)]
+    to_tier = [_ESTABLISHED, *(rule for source, rule in _flows(plan) if source not in local)]
     from_tier += [f"-s {item.ip}/32 -j {chain('EGRESS')}" for item in _may_leave(plan, host)]
 
     published = [(entry, plan.service(entry.service)) for entry in plan.published if entry.host == host]
@@ -52,14 +48,17 @@ def _filter(plan: Plan, host: str, mark: Mark) -> Table:
     return Table(
         "filter",
         (
-            Chain(chain("GUARD"), tuple(guard)),
-            Chain(chain("FORWARD"), tuple(forward)),
+            Chain(chain("GUARD"), (*guard, deny)),
             Chain(chain("FROM"), (*from_tier, deny)),
             Chain(chain("TO"), (*to_tier, *accept, deny)),
             Chain(chain("EGRESS"), tuple(egress)),
             Chain(chain("DENY"), ("-p tcp -j REJECT --reject-with tcp-reset", "-j DROP")),
         ),
-        (Jump("INPUT", chain("GUARD")), Jump("FORWARD", chain("FORWARD"))),
+        (
+            *(Jump("INPUT", chain("GUARD"), f"-i {tier.bridge}") for tier in tiers),
+            *(Jump("FORWARD", chain("FROM"), f"-i {tier.bridge}") for tier in tiers),
+            *(Jump("FORWARD", chain("TO"), f"-o {tier.bridge}") for tier in tiers),
+        ),
         (("FORWARD", "DROP"),),
     )
 

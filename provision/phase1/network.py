@@ -1,15 +1,15 @@
-"""Phase 1: the shop's network by hand from kernel primitives. Pure: the plan and a host in, a list of resources out."""
+"""The network of phase 1, by hand from kernel primitives. Pure: the plan and a host in, chapters of resources out."""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from provision import shop
-from provision.facts import Facts
-from provision.marks import PHASE1
+from provision.marks import Mark
 from provision.phase1 import firewall
-from provision.resource import Phase, Resource, Section
+from provision.phase1.facts import Facts
+from provision.phase1.programs import INNER
+from provision.resource import Resource, Section
 from provision.resources.file import Directory, TextFile
 from provision.resources.ip import Address, Route
 from provision.resources.link import Bridge, Veth
@@ -18,43 +18,24 @@ from provision.resources.program import Program
 from provision.resources.sysctl import Sysctl
 from underlay.topology import Plan, Replica, Service, Tier
 
-#: The link inside a service's namespace, named as Docker names it.
-INNER = "eth0"
 _DEFAULT = IPv4Network("0.0.0.0/0")
 _BRIDGED_HINT = "load the kernel module br_netfilter: modprobe br_netfilter"
-_SETTINGS = Path("/etc/underlay/phase1")
 
 
-def build(plan: Plan, host: str, facts: Facts) -> Phase:
-    """Return phase 1 of one host. A host that the plan puts no service on has nothing to do."""
-    if not plan.services_on(host):
-        return Phase(PHASE1, ())
-    return Phase(
-        PHASE1,
-        (
-            _guard(plan, host),
-            _host_parameters(),
-            _bridges(plan, host),
-            _namespaces(plan, host),
-            _neighbours(plan, host, facts),
-            _names(plan, host),
-            shop.data(plan, host, facts),
-            shop.programs(plan, host),
-        ),
-    )
-
-
-def _guard(plan: Plan, host: str) -> Section:
+def guard(plan: Plan, host: str, mark: Mark) -> Section:
+    """Return the rules."""
     return Section(
         "The guard, before there is a road",
         "Rules first, so that no packet is ever forwarded without them. Everything is denied but the plan's flows. "
-        "Chains of our own hang on the kernel's: in one table those for what comes into the host and what passes "
-        "through it, in the other those that rewrite addresses. Docker's rules stand at the same hooks.",
-        firewall.tables(plan, host, PHASE1),
+        "Chains of our own hang on the kernel's, each only for packets that come from a bridge of ours or go to one: "
+        "in one table those for what comes into the host and what passes through it, in the other those that rewrite "
+        "addresses. Docker's rules stand at the same hooks; ours come first, and leave its packets alone.",
+        firewall.tables(plan, host, mark),
     )
 
 
-def _host_parameters() -> Section:
+def host_parameters() -> Section:
+    """Return the settings that make the host a router."""
     return Section(
         "The host becomes a router",
         "ip_forward lets packets pass between links. bridge-nf-call-iptables shows bridged frames to iptables: without "
@@ -69,7 +50,8 @@ def _host_parameters() -> Section:
     )
 
 
-def _bridges(plan: Plan, host: str) -> Section:
+def bridges(plan: Plan, host: str) -> Section:
+    """Return the switches."""
     published = {plan.service(entry.service).tier for entry in plan.published if entry.host == host}
     resources: list[Resource] = []
     for tier in plan.tiers_on(host):
@@ -90,12 +72,13 @@ def _bridges(plan: Plan, host: str) -> Section:
     )
 
 
-def _namespaces(plan: Plan, host: str) -> Section:
+def namespaces(plan: Plan, host: str, mark: Mark) -> Section:
+    """Return the namespaces, their cables, addresses and routes."""
     resources: list[Resource] = []
     for service in plan.services_on(host):
         tier = plan.tier(service.tier)
         for replica in service.replicas:
-            resources += _namespace(plan, service, tier, replica)
+            resources += _namespace(plan, mark, service, tier, replica)
     return Section(
         "A namespace for each replica, plugged into its tier",
         "A network namespace has links, addresses, routes, rules and sockets of its own. A veth pair is a cable: one "
@@ -105,7 +88,7 @@ def _namespaces(plan: Plan, host: str) -> Section:
     )
 
 
-def _namespace(plan: Plan, service: Service, tier: Tier, replica: Replica) -> tuple[Resource, ...]:
+def _namespace(plan: Plan, mark: Mark, service: Service, tier: Tier, replica: Replica) -> tuple[Resource, ...]:
     name = replica.namespace
     return (
         Namespace(name),
@@ -119,13 +102,14 @@ def _namespace(plan: Plan, service: Service, tier: Tier, replica: Replica) -> tu
         Route(name, _DEFAULT, tier.gateway.ip, INNER),
         TextFile(
             Path("/etc/netns") / name / "resolv.conf",
-            f"# {PHASE1.text}\nnameserver {tier.gateway.ip}\nsearch {plan.domain}\noptions timeout:1 attempts:2\n",
+            f"# {mark.text}\nnameserver {tier.gateway.ip}\nsearch {plan.domain}\noptions timeout:1 attempts:2\n",
             in_place=True,
         ),
     )
 
 
-def _neighbours(plan: Plan, host: str, facts: Facts) -> Section:
+def neighbours(plan: Plan, host: str, facts: Facts) -> Section:
+    """Return the routes to the tiers of other hosts."""
     others = [tier for tier in plan.tiers if tier.host not in (None, host)]
     return Section(
         "The way to the tiers on other hosts",
@@ -134,13 +118,14 @@ def _neighbours(plan: Plan, host: str, facts: Facts) -> Section:
     )
 
 
-def _names(plan: Plan, host: str) -> Section:
+def names(plan: Plan, host: str, mark: Mark) -> Section:
+    """Return the name server."""
     tiers = plan.tiers_on(host)
-    directory = _SETTINGS / "dns"
+    directory = mark.settings / "dns"
     hosts = "".join(f"{replica.ip} {replica.name} {service.name}\n" for service, replica in plan.replicas())
     config = "\n".join(
         (
-            f"# {PHASE1.text}",
+            f"# {mark.text}",
             "keep-in-foreground",
             "log-facility=-",
             "pid-file",
@@ -159,23 +144,24 @@ def _names(plan: Plan, host: str) -> Section:
             "",
         )
     )
-    names = TextFile(directory / "hosts", f"# {PHASE1.text}\n{hosts}")
+    zone = TextFile(directory / "hosts", f"# {mark.text}\n{hosts}")
     settings = TextFile(directory / "dnsmasq.conf", config)
     return Section(
         "Names",
         "One dnsmasq serves the plan's names to all namespaces of the host, as Docker's embedded DNS does for "
         "containers. A service's name gives the addresses of all its replicas.",
         (
-            Directory(_SETTINGS),
+            Directory(mark.settings),
             Directory(directory),
-            names,
+            zone,
             settings,
             Program(
                 "dns",
                 None,
                 "root",  # dnsmasq binds port 53 and then becomes the user named in its configuration
                 ("dnsmasq", f"--conf-file={settings.path}"),
-                inputs=(settings, names),
+                inputs=(settings, zone),
+                on=tuple(f"link {tier.bridge}" for tier in tiers),
             ),
         ),
     )

@@ -20,8 +20,6 @@ from provision.system import NotOurs, System
 
 #: A directory of others, in which we put single, marked files: ip-netns(8).
 _NETNS = Path("/etc/netns")
-#: Each phase has a directory of its own here, for sockets and the like.
-_RUN = Path("/run/underlay")
 #: Bytes at the head of a file in which its mark stands.
 _HEAD = 512
 
@@ -94,7 +92,7 @@ class TextFile(Resource):
         seen = self.path.read_text(errors="replace")
         if seen != self.text:
             if not _ours(self.path, system):
-                raise NotOurs(system.host, f"a file {self.path}")
+                raise NotOurs(system.host, f"a file {self.path}", ("rm", str(self.path)))
             return "has another text than planned"
         return _mode_and_owner(self.path, self.mode, self.owner)
 
@@ -117,16 +115,16 @@ class TextFile(Resource):
 
 def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
     """Find our files: all below our directories, and marked ones in shared directories."""
-    for top in _own_directories(system):
-        for path in sorted(top.rglob("*")) if top.is_dir() else ():
+    top = system.mark.settings
+    if top.is_dir():
+        for path in sorted(top.rglob("*")):
             if path.is_dir() and not path.is_symlink():
                 yield Found(f"directory {path}", _directory_remover(path))
             else:
                 yield Found(f"file {path}", _file_remover(path))
-        if top.is_dir():
-            yield Found(f"directory {top}", _directory_remover(top))
+        yield Found(f"directory {top}", _directory_remover(top))
     # Below a run directory lies what programs put there while they run; it goes with its directory.
-    run = _RUN / system.mark.phase
+    run = system.mark.run
     if run.is_dir():
         yield from (Found(f"directory {path}", _directory_remover(path)) for path in sorted(run.iterdir()))
         yield Found(f"directory {run}", _directory_remover(run))
@@ -135,12 +133,8 @@ def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
             yield Found(f"file {path}", _file_remover(path))
 
 
-def _own_directories(system: System) -> tuple[Path, ...]:
-    return (system.settings / system.mark.phase,)
-
-
 def _ours(path: Path, system: System) -> bool:
-    if any(path.is_relative_to(top) for top in (*_own_directories(system), system.state)):
+    if any(path.is_relative_to(top) for top in (system.mark.settings, system.mark.run, system.mark.state)):
         return True
     with path.open(errors="replace") as file:
         return system.mark.text in file.read(_HEAD)
@@ -149,8 +143,9 @@ def _ours(path: Path, system: System) -> bool:
 def _directory_remover(path: Path) -> Callable[[System], None]:
     def remove(system: System) -> None:
         shutil.rmtree(path, ignore_errors=True)
-        if path.parent == _RUN and not any(_RUN.iterdir()):
-            _RUN.rmdir()
+        top = system.mark.places.run
+        if path.parent == top and not any(top.iterdir()):
+            top.rmdir()
 
     return remove
 
@@ -177,8 +172,15 @@ def _mode_and_owner(path: Path, mode: int, owner: str) -> str | None:
     there = path.stat()
     if there.st_mode & 0o7777 != mode:
         return f"mode is {there.st_mode & 0o7777:o}, planned {mode:o}"
-    seen = pwd.getpwuid(there.st_uid).pw_name
+    seen = _name(there.st_uid)
     return None if seen == owner else f"owner is {seen}, planned {owner}"
+
+
+def _name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)  # of a user that is no longer there
 
 
 def _group(owner: str) -> str:

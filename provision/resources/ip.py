@@ -33,6 +33,11 @@ class Address(Resource):
         return _address_identity(self.namespace, self.link, self.address)
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return (f"link {_place(self.namespace)}{self.link}",)
+
+    @property
     def batched(self) -> bool:
         """See Resource."""
         return True
@@ -84,6 +89,11 @@ class Route(Resource):
         return _route_identity(self.namespace, self.destination)
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return (f"link {_place(self.namespace)}{self.link}",)
+
+    @property
     def batched(self) -> bool:
         """See Resource."""
         return True
@@ -94,7 +104,8 @@ class Route(Resource):
         found = [route for route in view.routes if route.destination == self.destination] if view else []
         if view is None or not found:
             return "is missing"
-        if any(route.via == self.via and view.links[self.link].index == route.link for route in found):
+        link = view.links.get(self.link)
+        if any(route.via == self.via and link and link.index == route.link for route in found):
             return None
         return f"goes via {found[0].via}, planned {self.via} on {self.link}"
 

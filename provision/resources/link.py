@@ -102,6 +102,16 @@ class Veth(Resource):
         return f"link {self.name}"
 
     @property
+    def provides(self) -> tuple[str, ...]:
+        """See Resource: both ends."""
+        return (self.identity, f"link {self.namespace}/{self.inner}")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return (f"link {self.bridge}", f"namespace {self.namespace}")
+
+    @property
     def batched(self) -> bool:
         """See Resource."""
         return True
@@ -235,7 +245,7 @@ def _delete(system: System, name: str, namespace: str | None = None) -> None:
 def _owned(system: System, name: str) -> LinkState | None:
     state = system.network.root().links.get(name)
     if state is not None and state.group != system.mark.group:
-        raise NotOurs(system.host, f"a link named {name}")
+        raise NotOurs(system.host, f"a link named {name}", ("ip", "link", "delete", name))
     return state
 
 

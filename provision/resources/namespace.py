@@ -41,7 +41,7 @@ class Namespace(Resource):
         if view is None:
             return "is missing"
         if view.loopback_group != system.mark.group:
-            raise NotOurs(system.network.where(self.name), f"a network namespace named {self.name}")
+            raise NotOurs(system.host, f"a network namespace {self.name}", ("ip", "netns", "delete", self.name))
         return None if view.links["lo"].up else "its loopback is down"
 
     def apply(self, system: System) -> None:

@@ -13,15 +13,17 @@ from provision.resource import Await, Command, Feed, Found, Resource, Step
 from provision.system import System
 from underlay.wait import NotYet, until
 
-_USER = "postgres"
+#: The role that may do everything, by which the shop's database is made.
+_SUPERUSER = "postgres"
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster(Resource):
-    """A cluster's data directory, as initdb makes it. ``programs`` is the directory of the server's programs."""
+    """A cluster's data directory, as initdb makes it, of ``user``. ``programs`` is where the server's programs are."""
 
     data: Path
     programs: Path
+    user: str
 
     @property
     def identity(self) -> str:
@@ -43,8 +45,8 @@ class Cluster(Resource):
         for leftover in (draft, self.data):
             if leftover.exists():
                 shutil.rmtree(leftover)
-        self.data.parent.mkdir(parents=True, exist_ok=True)
-        shutil.chown(self.data.parent, _USER, _USER)
+        draft.mkdir(parents=True, mode=0o700)
+        shutil.chown(draft, self.user, self.user)
         system.run(*self._command(draft))
         system.run(*self._sync(draft))
         draft.rename(self.data)
@@ -52,7 +54,7 @@ class Cluster(Resource):
     def say(self, mark: Mark) -> Sequence[Step]:
         """See Resource."""
         return (
-            Command(("install", "-d", "-o", _USER, "-g", _USER, str(self.data.parent))),
+            Command(("install", "-d", "-m", "700", "-o", self.user, "-g", self.user, str(self.data))),
             Command(self._command(self.data)),
             Command(self._sync(self.data)),
         )
@@ -62,28 +64,36 @@ class Cluster(Resource):
         return ("sync", "--file-system", str(data))
 
     def _command(self, data: Path) -> tuple[str, ...]:
-        return ("setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--init-groups", "--",
+        return ("setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--init-groups", "--",
                 str(self.programs / "initdb"), "--pgdata", str(data), "--no-sync", "--no-instructions",
+                f"--username={_SUPERUSER}",
                 "--encoding=UTF8", "--locale=C.UTF-8", "--auth-local=peer", "--auth-host=reject")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Database(Resource):
-    """Roles, tables and goods of the shop. ``sockets`` is the directory of the server's unix socket.
+    """Roles, tables and goods of the shop.
 
-    ``script`` is made for psql: safe to run again, and reads passwords from their files by itself. A digest of it is
-    kept as the database's comment, so that one question tells whether it has run.
+    ``sockets`` is the directory of the server's unix socket, ``server`` the identity of what serves there. ``script``
+    is made for psql: safe to run again, and reads passwords from their files by itself. A digest of it is kept as the
+    database's comment, so that one question tells whether it has run.
     """
 
     name: str
     sockets: Path
     port: int
     script: str
+    server: str
 
     @property
     def identity(self) -> str:
         """See Resource."""
         return f"database {self.name} of {self.sockets.name}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return (self.server,)
 
     @property
     def batched(self) -> bool:
@@ -134,12 +144,12 @@ class Database(Resource):
     def _psql(self, database: str) -> tuple[str, ...]:
         return ("psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1",
                 "--host", str(self.sockets), "--port", str(self.port),
-                "--username", _USER, "--dbname", database)  # fmt: skip
+                "--username", _SUPERUSER, "--dbname", database)  # fmt: skip
 
 
 def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
     """Find the data directories of our phase."""
-    top = system.state / system.mark.phase
+    top = system.mark.state
     for path in sorted(top.iterdir()) if top.is_dir() else ():
         yield Found(f"data {path}", _remover(path))
 

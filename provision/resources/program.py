@@ -7,7 +7,7 @@ import http.client
 import os
 import shlex
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -26,7 +26,7 @@ _ALIVE = ("RUNNING", "STARTING")
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class Probe:
     """How a program shows that it serves: a TCP connection or, with ``path``, a GET that is answered with 200."""
 
     address: IPv4Address
@@ -60,7 +60,7 @@ class Program(Resource):
 
     ``namespace`` None runs it in the host's own network namespace. ``inputs`` are the files that it reads when it
     starts: if one of them is not as planned, nobody knows what the program has read, and it is started again.
-    ``user`` "root" leaves it root.
+    ``user`` "root" leaves it root. ``on`` names what it stands on besides its namespace, such as the link in there.
     """
 
     name: str
@@ -70,7 +70,8 @@ class Program(Resource):
     environment: tuple[tuple[str, str], ...] = ()
     directory: str = "/"
     inputs: tuple[TextFile, ...] = ()
-    ready: Ready | None = None
+    probe: Probe | None = None
+    on: tuple[str, ...] = ()
     stop_signal: str = "TERM"
     stop_wait: int = 10
 
@@ -78,6 +79,12 @@ class Program(Resource):
     def identity(self) -> str:
         """See Resource."""
         return f"program {self.name}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        place = (f"namespace {self.namespace}",) if self.namespace else ()
+        return (*place, *self.on, *(file.identity for file in self.inputs))
 
     @property
     def batched(self) -> bool:
@@ -123,6 +130,14 @@ class Program(Resource):
             supervisor.reload()
             supervisor.add(self.name)
         supervisor.start(self.name)
+
+    def ready(self, system: System) -> str | None:
+        """See Resource: ask as a client would."""
+        said = self.probe.ask(system.timeouts.connect) if self.probe else None
+        if said is None:
+            return None
+        state = system.programs.answer().get(self.name)
+        return f"{said} ({state.state.lower() if state else 'not supervised'})"
 
     def say(self, mark: Mark) -> Sequence[Step]:
         """See Resource."""
@@ -186,10 +201,21 @@ class Program(Resource):
 
 def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
     """Find the programs whose configuration carries our mark."""
+    for path in _configurations(system.mark):
+        yield Found(f"program {path.stem}", _remover(path.stem, path), _stopper(path.stem))
+
+
+def states(system: System) -> Mapping[str, str]:
+    """Return what each program of ours does, in the supervisor's words but in small letters: ``running``."""
+    seen = system.programs.answer()
+    names = [path.stem for path in _configurations(system.mark)]
+    return {name: seen[name].state.lower() if name in seen else "not supervised" for name in names}
+
+
+def _configurations(mark: Mark) -> Iterator[Path]:
     for path in sorted(CONFIG_DIR.glob("*.conf")) if CONFIG_DIR.is_dir() else ():
-        if system.mark.text in path.read_text(errors="replace"):
-            name = path.stem
-            yield Found(f"program {name}", _remover(name, path), _stopper(name))
+        if mark.text in path.read_text(errors="replace"):
+            yield path
 
 
 def _stopper(name: str) -> Callable[[System], None]:

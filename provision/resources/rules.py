@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from provision.marks import Mark
+from provision.marks import COMMENT, Mark
 from provision.resource import Feed, Found, Resource, Step
 from provision.system import System
 
@@ -27,7 +27,10 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """A rule in one of the kernel's own chains that leads into a chain of ours; ``match`` may be empty."""
+    """A rule in a chain that is not ours, the kernel's or Docker's, that leads into one of ours.
+
+    ``match`` may be empty. It stands before whatever others put into that chain, or they would decide first.
+    """
 
     source: str
     target: str
@@ -64,9 +67,9 @@ class Table(Resource):
 
     def note(self, system: System) -> None:
         """See Resource."""
-        seen = _saved(system, self.table)
+        seen = _read(system.rules.answer(), self.table)
         for name, _ in self.policies:
-            system.ledger.note(f"{_LEDGER}{self.table} {name}", seen.policies.get(name, "ACCEPT"))
+            system.ledger.hold(self._entry(name), seen.policies.get(name, "ACCEPT"), system.mark.phase)
 
     def observe(self, system: System) -> str | None:
         """See Resource."""
@@ -77,20 +80,19 @@ class Table(Resource):
         for name in seen.rules:
             if name.startswith(system.mark.chain) and name not in {chain.name for chain in self.chains}:
                 return f"has a chain {name} that the plan does not have"
-        for source in sorted({jump.source for jump in self.jumps} | set(seen.policies)):
+        for source in sorted({jump.source for jump in self.jumps} | set(_of_others(seen, system.mark))):
             found = _our_jumps(seen, source, system.mark)
             planned = [jump.words(system.mark) for jump in self.jumps if jump.source == source]
             if found != planned:
                 return f"{source} leads to ours by {found or 'nothing'}, planned {planned or 'nothing'}"
-        for name, policy in self.policies:
-            if seen.policies.get(name, "ACCEPT") != policy:
-                return f"policy of {name} is {seen.policies.get(name)}, planned {policy}"
-        return None
+            if found and (first := _before_ours(seen.rules[source], found)):
+                return f"{source} asks a rule of others before it leads to ours: {first}"
+        return self._policy_differs(seen, system)
 
     def apply(self, system: System) -> None:
         """See Resource."""
         self.note(system)
-        seen = _saved(system, self.table)
+        seen = _read(system.rules.answer(), self.table)
         _restore(system, self._text(system.mark, seen))
 
     def say(self, mark: Mark) -> Sequence[Step]:
@@ -100,7 +102,7 @@ class Table(Resource):
     def _text(self, mark: Mark, seen: _Saved) -> str:
         lines = [f"*{self.table}", *(f":{name} {policy} [0:0]" for name, policy in self.policies)]
         lines += [f":{chain.name} - [0:0]" for chain in self.chains]
-        for source in sorted(seen.policies):
+        for source in _of_others(seen, mark):
             lines += [f"-D {source} {rule}" for rule in _our_jumps(seen, source, mark)]
         lines += [f"-A {chain.name} {rule}" for chain in self.chains for rule in chain.rules]
         # Inserted in reverse at the head: our decision comes before that of whoever appends.
@@ -109,6 +111,19 @@ class Table(Resource):
         gone = [name for name in seen.rules if name.startswith(mark.chain) and name not in wanted]
         lines += [f"-F {name}" for name in gone] + [f"-X {name}" for name in gone]
         return "\n".join([*lines, "COMMIT", ""])
+
+    def _policy_differs(self, seen: _Saved, system: System) -> str | None:
+        held = system.ledger.held(system.mark.phase) if self.policies else {}
+        for name, policy in self.policies:
+            now = seen.policies.get(name, "ACCEPT")
+            if now != policy:
+                return f"policy of {name} is {now}, planned {policy}"
+            if self._entry(name) not in held:
+                return f"policy of {name} is {now} as planned, but what it was before {system.mark.phase} is not noted"
+        return None
+
+    def _entry(self, chain: str) -> str:
+        return f"{_LEDGER}{self.table} {chain}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,32 +135,31 @@ class _Saved:
 
 
 def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
-    """Find the tables that hold chains of ours, jumps of ours, or a policy that we changed."""
-    for table in ("filter", "nat"):
-        seen = _read(system.rules.answer(), table)
+    """Find the tables that hold chains of ours, jumps of ours in whatever chain, or a policy that we hold."""
+    text = system.rules.answer()
+    held = [name.split()[1] for name in system.ledger.held(system.mark.phase) if name.startswith(_LEDGER)]
+    for table in dict.fromkeys([*(line[1:] for line in text.splitlines() if line.startswith("*")), *held]):
+        seen = _read(text, table)
         ours = any(name.startswith(system.mark.chain) for name in seen.rules)
-        jumps = any(_our_jumps(seen, source, system.mark) for source in seen.policies)
-        noted = any(name.startswith(f"{_LEDGER}{table} ") for name in system.ledger.read())
-        if ours or jumps or noted:
+        jumps = any(_our_jumps(seen, source, system.mark) for source in _of_others(seen, system.mark))
+        if ours or jumps or table in held:
             yield Found(f"iptables {table}", _remover(table))
 
 
 def _remover(table: str) -> Callable[[System], None]:
     def remove(system: System) -> None:
-        seen = _saved(system, table)
-        entries = {name: value for name, value in system.ledger.read().items() if name.startswith(f"{_LEDGER}{table} ")}
-        before = tuple((name.split()[-1], value) for name, value in entries.items())
-        empty = Table(table, (), (), before)
-        _restore(system, empty._text(system.mark, seen))
-        for name in entries:
-            system.ledger.strike(name)
+        phase = system.mark.phase
+        held = {
+            name: entry for name, entry in system.ledger.held(phase).items() if name.startswith(f"{_LEDGER}{table} ")
+        }
+        # With the rules in one transaction, but a policy that another phase holds stays.
+        back = tuple((name.split()[-1], entry.before) for name, entry in held.items() if entry.holders == (phase,))
+        empty = Table(table, (), (), back)
+        _restore(system, empty._text(system.mark, _read(system.rules.answer(), table)))
+        for name in held:
+            system.ledger.let_go(name, phase, lambda _: None)
 
     return remove
-
-
-def _saved(system: System, table: str) -> _Saved:
-    """Read a table as it is now. One that was never used is empty."""
-    return _read(system.run("iptables-save", "-t", table).stdout, table)
 
 
 def _read(text: str, table: str) -> _Saved:
@@ -172,9 +186,20 @@ def _restore(system: System, text: str) -> None:
     system.run("iptables-restore", "--noflush", "--wait", wait, stdin=text)
 
 
+def _of_others(seen: _Saved, mark: Mark) -> list[str]:
+    """Return the chains that are not ours, the kernel's and those of Docker or of another phase."""
+    return sorted(name for name in seen.rules if not name.startswith(mark.chain))
+
+
 def _our_jumps(seen: _Saved, source: str, mark: Mark) -> list[str]:
     comment = shlex.quote(mark.comment).replace("'", '"')
     return [rule for rule in seen.rules.get(source, ()) if f"--comment {comment}" in rule]
+
+
+def _before_ours(rules: Sequence[str], ours: Sequence[str]) -> str | None:
+    """Return the first rule that stands before one of ours and is of no phase; None if there is none."""
+    last = max(number for number, rule in enumerate(rules) if rule in ours)
+    return next((rule for rule in rules[:last] if f'--comment "{COMMENT}' not in rule), None)
 
 
 def _compare(chain: Chain, seen: tuple[str, ...] | None) -> str | None:

@@ -46,4 +46,4 @@ class PasswordFile(Resource):
         return (Command(("python3", "-m", "provision", "secret", self.role, str(self.path), "--owner", self.owner)),)
 
     def _file(self, system: System) -> TextFile:
-        return TextFile(self.path, secrets.password(system.settings / "secret", self.role), _MODE, self.owner)
+        return TextFile(self.path, secrets.password(system.mark.places.secret, self.role), _MODE, self.owner)

@@ -37,6 +37,13 @@ class Sysctl(Resource):
         return f"sysctl {self.namespace}/{self.key}" if self.namespace else f"sysctl {self.key}"
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        if self.of_link:
+            return (f"link {self.of_link}",)
+        return (f"namespace {self.namespace}",) if self.namespace else ()
+
+    @property
     def batched(self) -> bool:
         """See Resource. A parameter of a link needs the link; others need only their namespace."""
         return self.of_link is None
@@ -50,14 +57,18 @@ class Sysctl(Resource):
         """See Resource."""
         before = self._read()
         if self.notes and before is not None:
-            system.ledger.note(_LEDGER + self.key, before)
+            system.ledger.hold(_LEDGER + self.key, before, system.mark.phase)
 
     def observe(self, system: System) -> str | None:
         """See Resource."""
         seen = self._read()
         if seen is None:
             return "is missing"
-        return None if seen == self.value else f"is {seen}, planned {self.value}"
+        if seen != self.value:
+            return f"is {seen}, planned {self.value}"
+        if self.notes and _LEDGER + self.key not in system.ledger.held(system.mark.phase):
+            return f"is {seen} as planned, but what it was before {system.mark.phase} is not written down"
+        return None
 
     def apply(self, system: System) -> None:
         """See Resource."""
@@ -83,17 +94,19 @@ class Sysctl(Resource):
 
 
 def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
-    """Find the parameters of the host that the ledger says we changed."""
-    for name in system.ledger.read():
+    """Find the parameters of the host that the phase holds. Each goes back when no other phase holds it."""
+    for name in system.ledger.held(system.mark.phase):
         if name.startswith(_LEDGER):
             yield Found(name, _restorer(name.removeprefix(_LEDGER)))
 
 
 def _restorer(key: str) -> Callable[[System], None]:
     def restore(system: System) -> None:
-        entry = _LEDGER + key
-        _path(key).write_text(system.ledger.read()[entry])
-        system.ledger.strike(entry)
+        system.ledger.let_go(_LEDGER + key, system.mark.phase, put_back)
+
+    def put_back(before: str) -> None:
+        if _path(key).exists():  # else it went with its kernel module
+            _path(key).write_text(before)
 
     return restore
 

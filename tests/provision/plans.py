@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from provision.facts import Facts
-from provision.marks import PHASE1
-from provision.phase1 import network as phase1
+from provision import phase1
+from provision.phase1 import MARK as PHASE1
+from provision.phase1.facts import Facts
 from provision.resource import Phase
 from provision.resources.rules import Table
 from underlay.topology import Plan, load_plan, parse_plan

@@ -33,6 +33,6 @@ def test_contents_are_synced_once_they_are_written(tmp_path: Path, synced: list[
 def test_a_ledger_is_synced_before_it_has_its_name_and_its_name_after(
     tmp_path: Path, synced: list[tuple[str, int]]
 ) -> None:
-    Ledger(tmp_path / "phase1.ledger").note("sysctl a", "1")
+    Ledger(tmp_path / "phase1.ledger").hold("sysctl a", "1", "phase1")
     assert [path for path, _ in synced] == [str(tmp_path / "phase1.new"), str(tmp_path)]
     assert synced[0][1] > 0

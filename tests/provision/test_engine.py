@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,10 @@ import pytest
 from provision import engine
 from provision.engine import Difference
 from provision.kernel.network import Network
-from provision.marks import Mark
+from provision.marks import Mark, Places
 from provision.resource import Command, Found, Kind, Phase, Resource, Section, Step
 from provision.supervisor import Supervisor
-from provision.system import System
+from provision.system import NotOurs, System
 from underlay.errors import NotReady
 from underlay.topology import Timeouts
 
@@ -51,15 +51,23 @@ class Wire(Network):
 
 @dataclass(frozen=True)
 class Thing(Resource):
-    """A value in the world. ``needs`` must be true before it can be made, ``breaks`` is lost when it is made."""
+    """A value in the world. ``after`` must be true before it can be made, ``breaks`` is lost when it is made.
+
+    ``silent`` is how often it says that it is not ready.
+    """
 
     world: World
     name: str
     value: str = "1"
-    needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     breaks: tuple[str, ...] = ()
     in_batch: bool = False
     stubborn: bool = False
+    silent: int = 0
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(f"thing {name}" for name in self.after)
 
     @property
     def identity(self) -> str:
@@ -74,6 +82,8 @@ class Thing(Resource):
         seen = self.world.things.get(self.name)
         if seen is None:
             return "is missing"
+        if seen == _FOREIGN:
+            raise NotOurs(system.host, f"a thing {self.name}", ("rm", self.name))
         return None if seen == self.value else f"is {seen}, planned {self.value}"
 
     def prepare(self, system: System) -> None:
@@ -82,7 +92,7 @@ class Thing(Resource):
 
     def apply(self, system: System) -> None:
         assert system.host == "host1"
-        missing = [name for name in self.needs if name not in self.world.things]
+        missing = [name for name in self.after if name not in self.world.things]
         assert not missing, f"{self.name} needs {missing}"
         if self.in_batch:
             self.world.queued.append((self.name, self.value))
@@ -92,6 +102,11 @@ class Thing(Resource):
             self.world.things[self.name] = self.value
         for name in self.breaks:
             self.world.things.pop(name, None)
+
+    def ready(self, system: System) -> str | None:
+        asked = self.world.log.count(f"ask {self.name}")
+        self.world.log.append(f"ask {self.name}")
+        return "not yet" if asked < self.silent else None
 
     def say(self, mark: Mark) -> Sequence[Step]:
         return (Command((mark.phase, self.name)),)
@@ -103,7 +118,9 @@ def kind(world: World, prefix: str = "", *, remove_all: bool = False, stuck: boo
     def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
         assert system.host == "host1"
         assert all(identity.startswith("thing ") for identity in wanted)
-        for name in [name for name in world.things if name.startswith(prefix) and name != _FOREIGN]:
+        for name in [
+            name for name in world.things if name.startswith(prefix) and _FOREIGN not in (name, world.things[name])
+        ]:
             yield Found(f"thing {name}", remover(name), preparer(name))
 
     def remover(name: str) -> Callable[[System], None]:
@@ -122,7 +139,7 @@ def kind(world: World, prefix: str = "", *, remove_all: bool = False, stuck: boo
         for name in [name for name in world.things if name.startswith(prefix)]:
             del world.things[name]
 
-    return Kind(discover, everything if remove_all else None)
+    return Kind((Thing,), discover, everything if remove_all else None)
 
 
 @pytest.fixture
@@ -134,7 +151,8 @@ def world() -> World:
 def system(world: World, tmp_path: Path) -> System:
     timeouts = Timeouts(connect=0.1, command=1, ready=0.1, cache=1)
     supervisor = Supervisor("host1", timeouts.command, tmp_path / "supervisor.sock")
-    return System("host1", _MARK, timeouts, Wire(world), supervisor, tmp_path / "state", tmp_path / "settings")
+    mark = replace(_MARK, places=Places(tmp_path / "settings", tmp_path / "state", tmp_path / "run"))
+    return System("host1", mark, timeouts, Wire(world), supervisor)
 
 
 def phase(*resources: Resource) -> Phase:
@@ -145,7 +163,7 @@ def phase(*resources: Resource) -> Phase:
 
 def converge(made: Phase, system: System, *kinds: Kind) -> tuple[list[str], tuple[Difference, ...]]:
     told: list[Difference] = []
-    returned = engine.converge(made, system, told.append, wait=False, kinds=kinds)
+    returned = engine.converge(made, system, told.append, kinds, wait=False)
     assert tuple(told) == returned
     return [str(item) for item in returned], returned
 
@@ -175,7 +193,7 @@ def test_batched_resources_travel_together_until_one_that_cannot_wait(world: Wor
     made = phase(
         Thing(world, "a", in_batch=True),
         Thing(world, "b", in_batch=True),
-        Thing(world, "c", needs=("a", "b")),
+        Thing(world, "c", after=("a", "b")),
         Thing(world, "d", in_batch=True),
         Thing(world, "e", in_batch=True),
     )
@@ -218,7 +236,7 @@ def test_all_is_prepared_before_anything_goes_or_is_made_and_surplus_goes_first(
 
 def test_what_mending_broke_is_mended_in_the_next_pass(world: World, system: System) -> None:
     world.things = {"port": "1"}
-    made = phase(Thing(world, "port", needs=("bridge",)), Thing(world, "bridge", breaks=("port",)))
+    made = phase(Thing(world, "port", after=("bridge",)), Thing(world, "bridge", breaks=("port",)))
     said, _ = converge(made, system)
     assert said == ["thing bridge: is missing", "thing port: is missing"]
     assert engine.check(made, system, ()) == ()
@@ -227,7 +245,7 @@ def test_what_mending_broke_is_mended_in_the_next_pass(world: World, system: Sys
 def test_what_never_becomes_true_is_an_error_that_names_it(world: World, system: System) -> None:
     made = phase(Thing(world, "a"), Thing(world, "b", stubborn=True))
     with pytest.raises(NotReady) as caught:
-        engine.converge(made, system, lambda _: None, wait=False, kinds=())
+        engine.converge(made, system, lambda _: None, (), wait=False)
     (problem,) = caught.value.problems
     assert problem.where == "host1"
     assert "thing b: is missing" in problem.what
@@ -237,7 +255,8 @@ def test_what_never_becomes_true_is_an_error_that_names_it(world: World, system:
 
 def test_once_is_once(world: World, system: System) -> None:
     made = phase(Thing(world, "a", stubborn=True))
-    assert len(engine.converge_once(made, system, lambda _: None, ())) == 1
+    mended, blocked = engine.converge_once(made, system, lambda _: None, ())
+    assert (len(mended), blocked) == (1, ())
     assert applied(world) == ["make a"]
 
 
@@ -267,7 +286,7 @@ def test_removal_that_leaves_something_is_an_error_that_names_it(world: World, s
 def test_whole_kind_goes_at_once_only_if_none_of_it_stays(world: World, system: System) -> None:
     world.things = {"a": "1", "x": "1"}
     kinds = (kind(world, remove_all=True),)
-    engine.converge(phase(Thing(world, "a")), system, lambda _: None, wait=False, kinds=kinds)
+    engine.converge(phase(Thing(world, "a")), system, lambda _: None, kinds, wait=False)
     assert world.log == ["stop x", "remove x"]
     assert world.things == {"a": "1"}
     world.log.clear()
@@ -285,10 +304,44 @@ def test_resource_that_two_sections_want_is_made_once_where_it_is_first(world: W
     assert applied(world) == ["make shared", "make a", "make b"]
 
 
-def test_every_kind_of_resource_can_be_found_again() -> None:
-    """What cannot be discovered is never removed; data and links come before the namespaces they are in."""
-    modules = [item.discover.__module__.rpartition(".")[2] for item in engine.KINDS]
-    assert set(modules) == {"program", "file", "postgres", "ip", "link", "namespace", "sysctl", "rules"}
-    assert modules[0] == "program"
-    assert modules[-1] == "rules", "the guard goes last"
-    assert modules.index("link") < modules.index("namespace")
+def test_what_is_not_ours_is_one_difference_among_others(world: World, system: System) -> None:
+    world.things = {"a": _FOREIGN, "x": "1"}
+    made = phase(Thing(world, "a"), Thing(world, "b", after=("a",)), Thing(world, "c", after=("b",)), Thing(world, "d"))
+    found = engine.check(made, system, (kind(world),))
+    assert [str(item) for item in found] == [
+        "thing x: is there but not planned",
+        "thing a: a thing a is in the way: it does not carry our mark",
+        "thing b: cannot be made without thing a, which is blocked",
+        "thing c: cannot be made without thing b, which is blocked",
+        "thing d: is missing",
+    ]
+    assert {item.remedy for item in found[1:4]} == {"if nobody needs it: ./lab exec host1 -- rm a"}
+    assert (found[0].remedy, found[4].remedy) == ("", "")
+
+
+def test_all_else_is_mended_before_what_is_in_the_way_is_an_error(world: World, system: System) -> None:
+    world.things = {"a": _FOREIGN, "x": "1"}
+    made = phase(Thing(world, "a"), Thing(world, "b", after=("a",)), Thing(world, "c"))
+    told: list[Difference] = []
+    with pytest.raises(NotReady) as caught:
+        engine.converge(made, system, told.append, (kind(world),))
+    assert world.things == {"a": _FOREIGN, "c": "1"}, "what is not ours is left alone, and nothing is put onto it"
+    assert [item.identity for item in told] == ["thing x", "thing c"]
+    assert [problem.hint for problem in caught.value.problems] == ["if nobody needs it: ./lab exec host1 -- rm a"] * 2
+    assert "ask b" not in world.log, "what cannot be made is not waited for"
+    world.things["a"] = "2"
+    assert [item.identity for item in engine.converge(made, system, told.append, (kind(world),))] == [
+        "thing a",
+        "thing b",
+    ]
+
+
+def test_every_resource_is_waited_for(world: World, system: System) -> None:
+    made = phase(Thing(world, "a", silent=2), Thing(world, "b"))
+    engine.converge(made, system, lambda _: None, ())
+    assert [world.log.count(f"ask {name}") for name in "ab"] == [3, 1], "who has said that it is ready is asked no more"
+
+
+def test_what_does_not_get_ready_is_an_error_that_names_it(world: World, system: System) -> None:
+    with pytest.raises(NotReady, match="thing a: not yet"):
+        engine.converge(phase(Thing(world, "a", silent=1000), Thing(world, "b")), system, lambda _: None, ())

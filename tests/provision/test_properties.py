@@ -16,6 +16,7 @@ from provision.resources.ip import Address, Route
 from provision.resources.link import Bridge, Veth
 from provision.resources.program import Program
 from provision.resources.rules import Table
+from provision.resources.user import User
 from tests.provision.filtering import BUILTIN, Packet, assert_canonical, options, rules, verdict
 from tests.provision.plans import FACTS, PHASE1, phases, table
 from tests.topology.strategies import plan_texts
@@ -88,9 +89,15 @@ def assert_programs(plan: Plan, host: str, phase: Phase) -> None:
     for name, service in replicas.items():
         assert programs[name].namespace == name
         assert programs[name].user != "root"
-        ready = programs[name].ready
-        assert ready is not None
-        assert ready.port == service.port
+        probe = programs[name].probe
+        assert probe is not None
+        assert probe.port == service.port
+    users = {name: programs[name].user for name in replicas}
+    made = {item.name for item in phase.resources if isinstance(item, User)}
+    assert made == set(users.values())
+    assert all(len(user) <= 32 for user in made)
+    for name, other in permutations(replicas, 2):
+        assert (users[name] == users[other]) == (replicas[name] == replicas[other]), "one user a service"
 
 
 @modest

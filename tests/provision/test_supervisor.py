@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -14,8 +15,8 @@ import pytest
 
 from provision import engine
 from provision.kernel.network import Network
-from provision.marks import PHASE1
-from provision.resources.program import Program, Ready
+from provision.phase1 import MARK
+from provision.resources.program import Probe, Program
 from provision.supervisor import ProgramState, Supervisor
 from provision.system import System
 from tests.provision.supervisord import Programs, supervisord
@@ -146,18 +147,18 @@ def closed_port() -> Iterator[int]:
 
 def test_ready_when_health_is_good() -> None:
     with answering(200, "fine") as port:
-        assert Ready(_LOCAL, port, "/health").ask(2) is None
-        assert Ready(_LOCAL, port).ask(2) is None
+        assert Probe(_LOCAL, port, "/health").ask(2) is None
+        assert Probe(_LOCAL, port).ask(2) is None
 
 
 def test_not_ready_says_the_answer() -> None:
     with answering(503, '{"missing": "database"}') as port:
-        assert Ready(_LOCAL, port, "/health").ask(2) == f'{_LOCAL}:{port}/health: 503 {{"missing": "database"}}'
+        assert Probe(_LOCAL, port, "/health").ask(2) == f'{_LOCAL}:{port}/health: 503 {{"missing": "database"}}'
 
 
 @pytest.mark.parametrize("path", [None, "/health"])
 def test_not_ready_when_nobody_listens(closed_port: int, path: str | None) -> None:
-    said = Ready(_LOCAL, closed_port, path).ask(2)
+    said = Probe(_LOCAL, closed_port, path).ask(2)
     assert said is not None
     assert said.startswith(f"{_LOCAL}:{closed_port}{path or ''}: ")
     assert "refused" in said
@@ -167,7 +168,7 @@ def test_not_ready_when_the_answer_is_not_http() -> None:
     with socket.create_server((str(_LOCAL), 0)) as server:
         thread = threading.Thread(target=talk_nonsense, args=(server,))
         thread.start()
-        said = Ready(_LOCAL, server.getsockname()[1], "/health").ask(2)
+        said = Probe(_LOCAL, server.getsockname()[1], "/health").ask(2)
         thread.join()
     assert said is not None
     assert "/health: " in said
@@ -180,31 +181,31 @@ def talk_nonsense(server: socket.socket) -> None:
         connection.sendall(b"220 mail.example ESMTP\r\n")
 
 
-def system(path: Path, socket_path: Path) -> System:
+def system(socket_path: Path) -> System:
     timeouts = Timeouts(connect=1, command=2, ready=0.1, cache=1)
-    return System("host1", PHASE1, timeouts, Network("host1"), Supervisor("host1", 2, socket_path), path)
+    return System("host1", MARK, timeouts, Network("host1"), Supervisor("host1", 2, socket_path))
 
 
 def test_wait_ends_when_every_program_serves(client: Supervisor, tmp_path: Path) -> None:
     assert client.programs()
     with answering(200, "") as port:
-        serving = Program("a-1", "a-1", "shop", ("a",), ready=Ready(_LOCAL, port, "/health"))
+        serving = Program("a-1", "a-1", "shop", ("a",), probe=Probe(_LOCAL, port, "/health"))
         silent = Program("dns", None, "root", ("dns",))
-        engine.wait_until_ready((serving, silent), system(tmp_path, tmp_path / "supervisor.sock"))
+        engine.wait_until_ready((serving, silent), system(tmp_path / "supervisor.sock"))
 
 
 def test_wait_names_the_programs_that_do_not_serve(client: Supervisor, tmp_path: Path, closed_port: int) -> None:
     assert client.programs()
     with answering(503, "no database") as port:
         resources = (
-            Program("a-1", "a-1", "shop", ("a",), ready=Ready(_LOCAL, port, "/health")),
-            Program("c-1", "c-1", "shop", ("c",), ready=Ready(_LOCAL, closed_port)),
+            Program("a-1", "a-1", "shop", ("a",), probe=Probe(_LOCAL, port, "/health")),
+            Program("c-1", "c-1", "shop", ("c",), probe=Probe(_LOCAL, closed_port)),
         )
         with pytest.raises(NotReady) as caught:
-            engine.wait_until_ready(resources, system(tmp_path, tmp_path / "supervisor.sock"))
+            engine.wait_until_ready(resources, system(tmp_path / "supervisor.sock"))
     (problem,) = caught.value.problems
     assert problem.where == "host1"
-    assert "a-1 (RUNNING): " in problem.what
-    assert "503 no database" in problem.what
-    assert "c-1 (not supervised): " in problem.what
+    assert "program a-1: " in problem.what
+    assert "503 no database (running)" in problem.what
+    assert re.search(r"program c-1: .* \(not supervised\)", problem.what)
     assert "logs" in problem.hint

@@ -9,26 +9,91 @@ import pytest
 
 from provision import secrets
 from provision.kernel.network import Network
-from provision.marks import PHASE1
+from provision.marks import Mark, Places
 from provision.resources.secret import PasswordFile
 from provision.supervisor import Supervisor
-from provision.system import Ledger, NotOurs, Once, System
+from provision.system import Entry, Ledger, NotOurs, Once, System
 from underlay.errors import Exit
 from underlay.process import Completed
 from underlay.topology import Timeouts
 
+_FORWARD, _POLICY = "sysctl net.ipv4.ip_forward", "policy filter FORWARD"
+
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "state" / "phase1.ledger")
+    return Ledger(tmp_path / "state" / "ledger.json")
+
+
+@pytest.fixture
+def put_back() -> list[str]:
+    """The values that were put back."""
+    return []
 
 
 def test_first_value_stays(ledger: Ledger) -> None:
-    ledger.note("sysctl net.ipv4.ip_forward", "0")
-    ledger.note("sysctl net.ipv4.ip_forward", "1")
-    ledger.note("policy filter FORWARD", "ACCEPT")
-    assert ledger.read() == {"sysctl net.ipv4.ip_forward": "0", "policy filter FORWARD": "ACCEPT"}
+    ledger.hold(_FORWARD, "0", "phase1")
+    ledger.hold(_FORWARD, "1", "phase1")
+    ledger.hold(_POLICY, "ACCEPT", "phase1")
+    assert ledger.read() == {_FORWARD: Entry("0", ("phase1",)), _POLICY: Entry("ACCEPT", ("phase1",))}
     assert Ledger(ledger.path).read() == ledger.read()
+
+
+@pytest.mark.parametrize("order", [("phase1", "phase2"), ("phase2", "phase1")])
+def test_value_goes_back_when_its_last_holder_lets_go(
+    order: tuple[str, str], ledger: Ledger, put_back: list[str]
+) -> None:
+    ledger.hold(_FORWARD, "0", "phase1")
+    ledger.hold(_FORWARD, "1", "phase2")  # which finds what the first one made
+    first, last = order
+    ledger.let_go(_FORWARD, first, put_back.append)
+    assert put_back == []
+    assert (ledger.held(first), ledger.held(last)) == ({}, {_FORWARD: Entry("0", (last,))})
+    ledger.let_go(_FORWARD, last, put_back.append)
+    assert put_back == ["0"]
+    assert list(ledger.path.parent.iterdir()) == [], "the last entry takes the file along"
+
+
+def test_who_holds_nothing_puts_nothing_back(ledger: Ledger, put_back: list[str]) -> None:
+    ledger.let_go(_FORWARD, "phase1", put_back.append)
+    ledger.hold(_FORWARD, "0", "phase1")
+    ledger.let_go(_FORWARD, "phase2", put_back.append)
+    assert put_back == []
+    assert ledger.held("phase1") == {_FORWARD: Entry("0", ("phase1",))}
+
+
+def test_what_could_not_be_put_back_is_not_forgotten(ledger: Ledger) -> None:
+    def fail(_: str) -> None:
+        raise PermissionError
+
+    ledger.hold(_FORWARD, "0", "phase1")
+    with pytest.raises(PermissionError):
+        ledger.let_go(_FORWARD, "phase1", fail)
+    assert ledger.held("phase1") == {_FORWARD: Entry("0", ("phase1",))}
+
+
+def test_after_the_last_holder_a_value_is_noted_anew(ledger: Ledger, put_back: list[str]) -> None:
+    ledger.hold(_FORWARD, "0", "phase1")
+    ledger.let_go(_FORWARD, "phase1", put_back.append)
+    ledger.hold(_FORWARD, "1", "phase1")
+    assert ledger.held("phase1") == {_FORWARD: Entry("1", ("phase1",))}
+
+
+def test_ledger_is_replaced_whole(ledger: Ledger) -> None:
+    ledger.hold("a", "1", "phase1")
+    with ledger.path.open() as before:
+        ledger.hold("b", "2", "phase1")
+        assert list(json.load(before)) == ["a"], "a reader of the old file sees the old file"
+    assert list(ledger.read()) == ["a", "b"]
+    assert [path.name for path in ledger.path.parent.iterdir()] == ["ledger.json"]
+
+
+def test_half_written_draft_is_not_taken_for_the_ledger(ledger: Ledger) -> None:
+    ledger.hold("a", "1", "phase1")
+    ledger.path.with_suffix(".new").write_text('{"a": "1", "b"')
+    assert list(ledger.read()) == ["a"]
+    ledger.hold("c", "3", "phase1")
+    assert list(ledger.read()) == ["a", "c"]
 
 
 def test_a_question_is_asked_once_until_its_answer_is_forgotten() -> None:
@@ -37,42 +102,6 @@ def test_a_question_is_asked_once_until_its_answer_is_forgotten() -> None:
     assert (question.answer(), question.answer()) == (0, 0)
     question.forget()
     assert (question.answer(), question.answer()) == (1, 1)
-
-
-def test_struck_entry_is_gone_and_the_last_one_takes_the_file_along(ledger: Ledger) -> None:
-    ledger.note("a", "1")
-    ledger.note("b", "2")
-    ledger.strike("a")
-    ledger.strike("never noted")
-    assert ledger.read() == {"b": "2"}
-    ledger.strike("b")
-    assert ledger.read() == {}
-    assert list(ledger.path.parent.iterdir()) == []
-    ledger.strike("b")
-
-
-def test_struck_entry_can_be_noted_anew(ledger: Ledger) -> None:
-    ledger.note("a", "1")
-    ledger.strike("a")
-    ledger.note("a", "2")
-    assert ledger.read() == {"a": "2"}
-
-
-def test_ledger_is_replaced_whole(ledger: Ledger) -> None:
-    ledger.note("a", "1")
-    with ledger.path.open() as before:
-        ledger.note("b", "2")
-        assert json.load(before) == {"a": "1"}, "a reader of the old file sees the old file"
-    assert ledger.read() == {"a": "1", "b": "2"}
-    assert [path.name for path in ledger.path.parent.iterdir()] == ["phase1.ledger"]
-
-
-def test_half_written_draft_is_not_taken_for_the_ledger(ledger: Ledger) -> None:
-    ledger.note("a", "1")
-    ledger.path.with_suffix(".new").write_text('{"a": "1", "b"')
-    assert ledger.read() == {"a": "1"}
-    ledger.note("c", "3")
-    assert ledger.read() == {"a": "1", "c": "3"}
 
 
 def test_password_is_the_same_for_a_role_and_differs_between_roles(tmp_path: Path) -> None:
@@ -111,7 +140,8 @@ def test_password_file_is_for_its_owner_only(tmp_path: Path) -> None:
     owner = tmp_path.owner()
     timeouts = Timeouts(connect=1, command=1, ready=1, cache=1)
     supervisor = Supervisor("host1", 1, tmp_path / "socket")
-    system = System("host1", PHASE1, timeouts, Network("host1"), supervisor, tmp_path / "state", tmp_path / "settings")
+    mark = Mark("phase1", 1, Places(tmp_path / "settings", tmp_path / "state", tmp_path / "run"))
+    system = System("host1", mark, timeouts, Network("host1"), supervisor)
     item = PasswordFile(tmp_path / "settings" / "phase1" / "product", "product", owner)
     assert item.observe(system) == "is missing"
     item.apply(system)
@@ -125,12 +155,12 @@ def test_password_file_is_for_its_owner_only(tmp_path: Path) -> None:
 
 
 def test_what_is_not_ours_is_left_alone_and_said_so() -> None:
-    error = NotOurs("host1", "a link named br-data")
+    error = NotOurs("host1", "a link named br-data", ("ip", "link", "delete", "br-data"))
     assert error.exit_code is Exit.NOT_READY
     (problem,) = error.problems
     assert problem.where == "host1"
     assert "a link named br-data" in problem.what
-    assert problem.hint
+    assert problem.hint.endswith("./lab exec host1 -- ip link delete br-data")
 
 
 def test_looking_again_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +173,7 @@ def test_looking_again_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("provision.system.run", run)
     timeouts = Timeouts(connect=1, command=1, ready=1, cache=1)
     supervisor = Supervisor("host1", 1, tmp_path / "socket")
-    system = System("host1", PHASE1, timeouts, Network("host1"), supervisor, tmp_path, tmp_path)
+    system = System("host1", Mark("phase1", 1), timeouts, Network("host1"), supervisor)
     assert (system.rules.answer(), system.rules.answer()) == ("rules 1", "rules 1")
     system.look_again()
     assert system.rules.answer() == "rules 2"

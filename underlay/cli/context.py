@@ -12,7 +12,6 @@ from underlay.hosts.base import Host, Lab
 from underlay.repository import REPOSITORY
 from underlay.topology import Plan, load_plan
 
-PHASES = ("phase1",)
 #: Kinds of hosts.
 KINDS = ("namespace", "vagrant")
 #: The environment variable by which a shell asks for completion.

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from underlay.cli.context import PHASES, Settings, complete_host, pass_settings
+from underlay.cli.context import Settings, complete_host, pass_settings
 from underlay.errors import Exit
 from underlay.hosts.base import Host
 from underlay.hosts.provisioning import provision, tell_plan
+from underlay.phases import PHASES
 from underlay.process import Completed
 from underlay.topology import Plan
 

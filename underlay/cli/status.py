@@ -16,14 +16,16 @@ from underlay.hosts.base import Host, Lab
 from underlay.hosts.provisioning import provision
 from underlay.topology import Plan
 
+#: What a replica does that is well; provisioning has another word for anything else.
+RUNNING = "running"
+
 
 @dataclass(frozen=True, slots=True)
 class HostStatus:
-    """What one host does: ``state`` up or off, the phases that are on, and its programs' states by name."""
+    """What one host does: ``state`` up or off, and for each phase that is on what its replicas do, by name."""
 
     state: str
-    phases: tuple[str, ...]
-    programs: Mapping[str, str]
+    phases: Mapping[str, Mapping[str, str]]
 
 
 @click.command()
@@ -43,10 +45,9 @@ def status(settings: Settings, *, as_json: bool) -> int:
     seen = look(lab)
     if as_json:
         hosts = {
-            name: {"address": str(lab.plan.host(name).address.ip), "state": item.state, "phases": list(item.phases),
-                   "programs": dict(item.programs)}
+            name: {"address": str(lab.plan.host(name).address.ip), "state": item.state, "phases": item.phases}
             for name, item in seen.items()
-        }  # fmt: skip
+        }
         click.echo(json.dumps({"lab": lab.plan.lab, "hosts": hosts}, indent=2))
     else:
         show(lab.plan, seen)
@@ -58,12 +59,11 @@ def look(lab: Lab) -> Mapping[str, HostStatus]:
 
     def one(host: Host) -> HostStatus:
         if not host.running():
-            return HostStatus("off", (), {})
+            return HostStatus("off", {})
         said = provision(lab.plan, host, "status")
         if not said.ok:
-            return HostStatus("up, but its supervisor does not answer", (), {})
-        answer = json.loads(said.stdout)
-        return HostStatus("up", tuple(answer["phases"]), answer["programs"])
+            return HostStatus("up, but its supervisor does not answer", {})
+        return HostStatus("up", json.loads(said.stdout)["phases"])
 
     with ThreadPoolExecutor() as pool:
         return dict(zip(lab.hosts, pool.map(one, lab.hosts.values()), strict=True))
@@ -72,15 +72,25 @@ def look(lab: Lab) -> Mapping[str, HostStatus]:
 def show(plan: Plan, seen: Mapping[str, HostStatus]) -> None:
     """Print the tables of hosts and services."""
     states = {name: ", ".join((item.state, *(f"{phase} on" for phase in item.phases))) for name, item in seen.items()}
-    programs = {(host, name): state.lower() for host, item in seen.items() for name, state in item.programs.items()}
-    tables.show(tables.hosts(plan, states), tables.services(plan, programs))
+    tables.show(tables.hosts(plan, states), tables.services(plan, by_phase(seen)))
+
+
+def by_phase(seen: Mapping[str, HostStatus]) -> Mapping[str, Mapping[tuple[str, str], str]]:
+    """Return for each phase that is on anywhere what the replicas do, by host and name."""
+    on = dict.fromkeys(phase for item in seen.values() for phase in item.phases)
+    return {
+        phase: {
+            (host, name): state for host, item in seen.items() for name, state in item.phases.get(phase, {}).items()
+        }
+        for phase in on
+    }
 
 
 def _well(plan: Plan, seen: Mapping[str, HostStatus]) -> bool:
     if any(item.state != "up" for item in seen.values()):
         return False
     return all(
-        seen[service.host].programs.get(replica.name) == "RUNNING"
+        states.get(replica.name) == RUNNING
         for service, replica in plan.replicas()
-        if seen[service.host].phases
+        for states in seen[service.host].phases.values()
     )

@@ -40,17 +40,14 @@ def tiers(plan: Plan) -> Table:
     return table
 
 
-def services(plan: Plan, states: Mapping[tuple[str, str], str] | None = None) -> Table:
-    """Return the replicas; ``states`` maps (host, program) to what the program is doing."""
-    table = _table("service", "namespace", "host", "tier", "address", "published")
-    if states is not None:
-        table.add_column("state")
+def services(plan: Plan, states: Mapping[str, Mapping[tuple[str, str], str]] | None = None) -> Table:
+    """Return the replicas; ``states`` has, for each phase that is on, what a replica does there, by host and name."""
+    table = _table("service", "namespace", "host", "tier", "address", "published", *(states or {}))
     for service, replica in plan.replicas():
         published = [f"{entry.host}:{entry.port}" for entry in plan.published if entry.service == service.name]
         row = [service.name, replica.namespace, service.host, service.tier, f"{replica.ip}:{service.port}",
                ", ".join(published)]  # fmt: skip
-        if states is not None:
-            row.append(states.get((service.host, replica.name), "absent"))
+        row += [known.get((service.host, replica.name), "absent") for known in (states or {}).values()]
         table.add_row(*row)
     return table
 

@@ -6,8 +6,9 @@ import sys
 
 import click
 
-from underlay.cli.context import PHASES, Settings, pass_settings
+from underlay.cli.context import Settings, pass_settings
 from underlay.errors import Exit, NotReady
+from underlay.phases import PHASES
 from underlay.process import attach
 from underlay.repository import REPOSITORY
 

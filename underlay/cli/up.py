@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import click
 
 from underlay.cli import status
-from underlay.cli.context import PHASES, Settings, pass_settings
+from underlay.cli.context import Settings, pass_settings
 from underlay.cli.progress import Bar
 from underlay.errors import NotReady, Problem
 from underlay.hosts.base import Host
 from underlay.hosts.provisioning import provision, tell_plan
+from underlay.phases import PHASES
 from underlay.repository import REPOSITORY
 from underlay.topology import Plan
 

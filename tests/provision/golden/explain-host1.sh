@@ -11,16 +11,16 @@ python3 -m provision note phase1
 # 1. The guard, before there is a road
 #
 # Rules first, so that no packet is ever forwarded without them. Everything is denied but the plan's
-# flows. Chains of our own hang on the kernel's: in one table those for what comes into the host and
-# what passes through it, in the other those that rewrite addresses. Docker's rules stand at the same
-# hooks.
+# flows. Chains of our own hang on the kernel's, each only for packets that come from a bridge of ours
+# or go to one: in one table those for what comes into the host and what passes through it, in the
+# other those that rewrite addresses. Docker's rules stand at the same hooks; ours come first, and
+# leave its packets alone.
 
 # iptables filter
 iptables-restore --noflush <<'END'
 *filter
 :FORWARD DROP [0:0]
 :PHASE1-GUARD - [0:0]
-:PHASE1-FORWARD - [0:0]
 :PHASE1-FROM - [0:0]
 :PHASE1-TO - [0:0]
 :PHASE1-EGRESS - [0:0]
@@ -32,16 +32,8 @@ iptables-restore --noflush <<'END'
 -A PHASE1-GUARD -d 10.77.2.1/32 -i br-backend -p tcp -m tcp --dport 53 -j ACCEPT
 -A PHASE1-GUARD -d 10.77.3.1/32 -i br-data -p udp -m udp --dport 53 -j ACCEPT
 -A PHASE1-GUARD -d 10.77.3.1/32 -i br-data -p tcp -m tcp --dport 53 -j ACCEPT
--A PHASE1-GUARD -i br-frontend -j PHASE1-DENY
--A PHASE1-GUARD -i br-backend -j PHASE1-DENY
--A PHASE1-GUARD -i br-data -j PHASE1-DENY
--A PHASE1-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
--A PHASE1-FORWARD -i br-frontend -j PHASE1-FROM
--A PHASE1-FORWARD -i br-backend -j PHASE1-FROM
--A PHASE1-FORWARD -i br-data -j PHASE1-FROM
--A PHASE1-FORWARD -o br-frontend -j PHASE1-TO
--A PHASE1-FORWARD -o br-backend -j PHASE1-TO
--A PHASE1-FORWARD -o br-data -j PHASE1-TO
+-A PHASE1-GUARD -j PHASE1-DENY
+-A PHASE1-FROM -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A PHASE1-FROM -s 10.77.1.10/32 -d 10.77.1.20/32 -p tcp -m tcp --dport 3000 -m comment --comment "edge-1 to gateway-1" -j ACCEPT
 -A PHASE1-FROM -s 10.77.1.10/32 -d 10.77.1.21/32 -p tcp -m tcp --dport 3000 -m comment --comment "edge-1 to gateway-2" -j ACCEPT
 -A PHASE1-FROM -s 10.77.1.20/32 -d 10.77.2.30/32 -p tcp -m tcp --dport 5000 -m comment --comment "gateway-1 to product-1" -j ACCEPT
@@ -59,6 +51,7 @@ iptables-restore --noflush <<'END'
 -A PHASE1-FROM -s 10.77.1.21/32 -j PHASE1-EGRESS
 -A PHASE1-FROM -s 10.77.2.40/32 -j PHASE1-EGRESS
 -A PHASE1-FROM -j PHASE1-DENY
+-A PHASE1-TO -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A PHASE1-TO -d 10.77.1.10/32 -p tcp -m tcp --dport 80 -m conntrack --ctstate DNAT --ctorigdstport 8080 -j ACCEPT
 -A PHASE1-TO -j PHASE1-DENY
 -A PHASE1-EGRESS -d 10.77.1.10/32 -p tcp -m tcp --dport 80 -m conntrack --ctstate DNAT --ctorigdstport 8080 -j ACCEPT
@@ -68,8 +61,15 @@ iptables-restore --noflush <<'END'
 -A PHASE1-EGRESS -j ACCEPT
 -A PHASE1-DENY -p tcp -j REJECT --reject-with tcp-reset
 -A PHASE1-DENY -j DROP
--I FORWARD -m comment --comment "underlay phase1" -j PHASE1-FORWARD
--I INPUT -m comment --comment "underlay phase1" -j PHASE1-GUARD
+-I FORWARD -o br-data -m comment --comment "underlay phase1" -j PHASE1-TO
+-I FORWARD -o br-backend -m comment --comment "underlay phase1" -j PHASE1-TO
+-I FORWARD -o br-frontend -m comment --comment "underlay phase1" -j PHASE1-TO
+-I FORWARD -i br-data -m comment --comment "underlay phase1" -j PHASE1-FROM
+-I FORWARD -i br-backend -m comment --comment "underlay phase1" -j PHASE1-FROM
+-I FORWARD -i br-frontend -m comment --comment "underlay phase1" -j PHASE1-FROM
+-I INPUT -i br-data -m comment --comment "underlay phase1" -j PHASE1-GUARD
+-I INPUT -i br-backend -m comment --comment "underlay phase1" -j PHASE1-GUARD
+-I INPUT -i br-frontend -m comment --comment "underlay phase1" -j PHASE1-GUARD
 COMMIT
 END
 
@@ -525,7 +525,31 @@ supervisorctl update dns
 supervisorctl start dns &
 
 
-# 7. The data
+# 7. A user for each service
+#
+# Processes of one user may read each other's memory and files, past every rule of the network. So no
+# two services share one. Docker's containers share root unless their images name a user.
+
+# user shop-edge
+useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --comment 'underlay phase1' shop-edge
+
+# user shop-gateway
+useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --comment 'underlay phase1' shop-gateway
+
+# user shop-product
+useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --comment 'underlay phase1' shop-product
+
+# user shop-order
+useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --comment 'underlay phase1' shop-order
+
+# user shop-redis
+useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --comment 'underlay phase1' shop-redis
+
+# user shop-postgres
+useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --comment 'underlay phase1' shop-postgres
+
+
+# 8. The data
 #
 # Redis is a cache and keeps nothing on disk. PostgreSQL gets a cluster of its own; it lets each of
 # the shop's services in under a role of its own, with a password that only that service can read.
@@ -534,17 +558,32 @@ supervisorctl start dns &
 install -d -m 755 -o root -g root /etc/underlay/phase1/secrets
 
 # file /etc/underlay/phase1/secrets/product
-python3 -m provision secret product /etc/underlay/phase1/secrets/product --owner shop
+python3 -m provision secret product /etc/underlay/phase1/secrets/product --owner shop-product
 
 # file /etc/underlay/phase1/secrets/order
-python3 -m provision secret order /etc/underlay/phase1/secrets/order --owner shop
+python3 -m provision secret order /etc/underlay/phase1/secrets/order --owner shop-order
+
+# directory /etc/underlay/phase1/roles
+install -d -m 700 -o root -g root /etc/underlay/phase1/roles
+
+# file /etc/underlay/phase1/roles/product
+python3 -m provision secret product /etc/underlay/phase1/roles/product --owner root
+
+# file /etc/underlay/phase1/roles/order
+python3 -m provision secret order /etc/underlay/phase1/roles/order --owner root
+
+# directory /run/underlay/phase1
+install -d -m 755 -o root -g root /run/underlay/phase1
+
+# directory /run/underlay/phase1/redis-1
+install -d -m 700 -o shop-redis -g shop-redis /run/underlay/phase1/redis-1
 
 # program redis-1
 mkdir -p /etc/supervisor/conf.d
 cat > /etc/supervisor/conf.d/redis-1.conf <<'END'
 ; Made by Underlay, phase1. Inputs: e3b0c44298fc
 [program:redis-1]
-command=ip netns exec redis-1 /vagrant/provision/run-as redis redis-server --bind 10.77.3.50 --port 6379 --protected-mode no --save '' --appendonly no --maxmemory 64mb --maxmemory-policy allkeys-lru --dir /tmp
+command=ip netns exec redis-1 /vagrant/provision/run-as shop-redis redis-server --bind 10.77.3.50 --port 6379 --protected-mode no --save '' --appendonly no --maxmemory 64mb --maxmemory-policy allkeys-lru --dir /run/underlay/phase1/redis-1
 directory=/
 autostart=false
 autorestart=true
@@ -564,6 +603,12 @@ supervisorctl start redis-1 &
 # directory /etc/underlay/phase1/postgres-1
 install -d -m 755 -o root -g root /etc/underlay/phase1/postgres-1
 
+# directory /run/underlay/phase1
+install -d -m 755 -o root -g root /run/underlay/phase1
+
+# directory /run/underlay/phase1/postgres-1
+install -d -m 700 -o shop-postgres -g shop-postgres /run/underlay/phase1/postgres-1
+
 # file /etc/underlay/phase1/postgres-1/pg_hba.conf
 mkdir -p /etc/underlay/phase1/postgres-1
 cat > /etc/underlay/phase1/postgres-1/pg_hba.conf <<'END'
@@ -579,26 +624,20 @@ mkdir -p /etc/underlay/phase1/postgres-1
 cat > /etc/underlay/phase1/postgres-1/pg_ident.conf <<'END'
 # Made by Underlay, phase1.
 lab root postgres
-lab postgres postgres
+lab shop-postgres postgres
 END
 
-# directory /run/underlay/phase1
-install -d -m 755 -o root -g root /run/underlay/phase1
-
-# directory /run/underlay/phase1/postgres-1
-install -d -m 755 -o postgres -g postgres /run/underlay/phase1/postgres-1
-
 # data /var/lib/underlay/phase1/postgres-1
-install -d -o postgres -g postgres /var/lib/underlay/phase1
-setpriv --reuid=postgres --regid=postgres --init-groups -- /usr/lib/postgresql/17/bin/initdb --pgdata /var/lib/underlay/phase1/postgres-1 --no-sync --no-instructions --encoding=UTF8 --locale=C.UTF-8 --auth-local=peer --auth-host=reject
+install -d -m 700 -o shop-postgres -g shop-postgres /var/lib/underlay/phase1/postgres-1
+setpriv --reuid=shop-postgres --regid=shop-postgres --init-groups -- /usr/lib/postgresql/17/bin/initdb --pgdata /var/lib/underlay/phase1/postgres-1 --no-sync --no-instructions --username=postgres --encoding=UTF8 --locale=C.UTF-8 --auth-local=peer --auth-host=reject
 sync --file-system /var/lib/underlay/phase1/postgres-1
 
 # program postgres-1
 mkdir -p /etc/supervisor/conf.d
 cat > /etc/supervisor/conf.d/postgres-1.conf <<'END'
-; Made by Underlay, phase1. Inputs: 280dce62cc93
+; Made by Underlay, phase1. Inputs: 660f68ba0c92
 [program:postgres-1]
-command=ip netns exec postgres-1 /vagrant/provision/run-as postgres /usr/lib/postgresql/17/bin/postgres -D /var/lib/underlay/phase1/postgres-1 -c listen_addresses=10.77.3.60 -c port=5432 -c unix_socket_directories=/run/underlay/phase1/postgres-1 -c hba_file=/etc/underlay/phase1/postgres-1/pg_hba.conf -c ident_file=/etc/underlay/phase1/postgres-1/pg_ident.conf -c shared_buffers=32MB -c max_connections=100
+command=ip netns exec postgres-1 /vagrant/provision/run-as shop-postgres /usr/lib/postgresql/17/bin/postgres -D /var/lib/underlay/phase1/postgres-1 -c listen_addresses=10.77.3.60 -c port=5432 -c unix_socket_directories=/run/underlay/phase1/postgres-1 -c hba_file=/etc/underlay/phase1/postgres-1/pg_hba.conf -c ident_file=/etc/underlay/phase1/postgres-1/pg_ident.conf -c shared_buffers=32MB -c max_connections=100
 directory=/
 autostart=false
 autorestart=true
@@ -620,11 +659,11 @@ until psql --no-psqlrc --quiet --tuples-only --no-align --set ON_ERROR_STOP=1 --
 psql --no-psqlrc --quiet --tuples-only --no-align --set ON_ERROR_STOP=1 --host /run/underlay/phase1/postgres-1 --port 5432 --username postgres --dbname postgres --command 'CREATE DATABASE "shop"'
 psql --no-psqlrc --quiet --tuples-only --no-align --set ON_ERROR_STOP=1 --host /run/underlay/phase1/postgres-1 --port 5432 --username postgres --dbname shop <<'END'
 SET log_min_error_statement = panic;
-\set password `cat /etc/underlay/phase1/secrets/product`
+\set password `cat /etc/underlay/phase1/roles/product`
 SELECT 'CREATE ROLE "product" LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'product') \gexec
 ALTER ROLE "product" PASSWORD :'password';
 \set product_role product
-\set password `cat /etc/underlay/phase1/secrets/order`
+\set password `cat /etc/underlay/phase1/roles/order`
 SELECT 'CREATE ROLE "order" LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'order') \gexec
 ALTER ROLE "order" PASSWORD :'password';
 \set order_role order
@@ -668,11 +707,11 @@ GRANT SELECT, INSERT ON orders TO :"order_role";
 
 COMMIT;
 
-COMMENT ON DATABASE "shop" IS '609f9e5dd41423e69a18579071767935070a4790964348d4824537d907d53ed0';
+COMMENT ON DATABASE "shop" IS '15d77a0f5e2a98236566c60576ccd303b38da942babfeab1bb928b1fbb3d786a';
 END
 
 
-# 8. The shop
+# 9. The shop
 #
 # Each replica is a process in its own namespace, without privileges, told by its environment where to
 # listen and whom to ask. That it can reach only what the plan allows is not its own merit: the rules
@@ -683,7 +722,7 @@ mkdir -p /etc/supervisor/conf.d
 cat > /etc/supervisor/conf.d/product-1.conf <<'END'
 ; Made by Underlay, phase1. Inputs: e3b0c44298fc
 [program:product-1]
-command=ip netns exec product-1 /vagrant/provision/run-as shop python3 -m services.product
+command=ip netns exec product-1 /vagrant/provision/run-as shop-product python3 -m services.product
 directory=/vagrant
 environment=BIND_ADDRESS="10.77.2.30",CACHE_TTL="300",DATABASE_CONNECT_TIMEOUT="2",DATABASE_HOST="postgres",DATABASE_NAME="shop",DATABASE_PASSWORD_FILE="/etc/underlay/phase1/secrets/product",DATABASE_PORT="5432",DATABASE_USER="product",PORT="5000",PYTHONDONTWRITEBYTECODE="1",REDIS_HOST="redis",REDIS_PORT="6379",REPLICA="product-1"
 autostart=false
@@ -706,7 +745,7 @@ mkdir -p /etc/supervisor/conf.d
 cat > /etc/supervisor/conf.d/product-2.conf <<'END'
 ; Made by Underlay, phase1. Inputs: e3b0c44298fc
 [program:product-2]
-command=ip netns exec product-2 /vagrant/provision/run-as shop python3 -m services.product
+command=ip netns exec product-2 /vagrant/provision/run-as shop-product python3 -m services.product
 directory=/vagrant
 environment=BIND_ADDRESS="10.77.2.31",CACHE_TTL="300",DATABASE_CONNECT_TIMEOUT="2",DATABASE_HOST="postgres",DATABASE_NAME="shop",DATABASE_PASSWORD_FILE="/etc/underlay/phase1/secrets/product",DATABASE_PORT="5432",DATABASE_USER="product",PORT="5000",PYTHONDONTWRITEBYTECODE="1",REDIS_HOST="redis",REDIS_PORT="6379",REPLICA="product-2"
 autostart=false
@@ -729,7 +768,7 @@ mkdir -p /etc/supervisor/conf.d
 cat > /etc/supervisor/conf.d/order-1.conf <<'END'
 ; Made by Underlay, phase1. Inputs: e3b0c44298fc
 [program:order-1]
-command=ip netns exec order-1 /vagrant/provision/run-as shop python3 -m services.order
+command=ip netns exec order-1 /vagrant/provision/run-as shop-order python3 -m services.order
 directory=/vagrant
 environment=BIND_ADDRESS="10.77.2.40",DATABASE_CONNECT_TIMEOUT="2",DATABASE_HOST="postgres",DATABASE_NAME="shop",DATABASE_PASSWORD_FILE="/etc/underlay/phase1/secrets/order",DATABASE_PORT="5432",DATABASE_USER="order",PORT="5000",PYTHONDONTWRITEBYTECODE="1",REPLICA="order-1"
 autostart=false
@@ -752,7 +791,7 @@ mkdir -p /etc/supervisor/conf.d
 cat > /etc/supervisor/conf.d/gateway-1.conf <<'END'
 ; Made by Underlay, phase1. Inputs: e3b0c44298fc
 [program:gateway-1]
-command=ip netns exec gateway-1 /vagrant/provision/run-as shop python3 -m services.gateway
+command=ip netns exec gateway-1 /vagrant/provision/run-as shop-gateway python3 -m services.gateway
 directory=/vagrant
 environment=BIND_ADDRESS="10.77.1.20",ORDER_URL="http://order:5000",PORT="3000",PRODUCT_URL="http://product:5000",PYTHONDONTWRITEBYTECODE="1",REPLICA="gateway-1",UPSTREAM_CONNECT_TIMEOUT="2"
 autostart=false
@@ -775,7 +814,7 @@ mkdir -p /etc/supervisor/conf.d
 cat > /etc/supervisor/conf.d/gateway-2.conf <<'END'
 ; Made by Underlay, phase1. Inputs: e3b0c44298fc
 [program:gateway-2]
-command=ip netns exec gateway-2 /vagrant/provision/run-as shop python3 -m services.gateway
+command=ip netns exec gateway-2 /vagrant/provision/run-as shop-gateway python3 -m services.gateway
 directory=/vagrant
 environment=BIND_ADDRESS="10.77.1.21",ORDER_URL="http://order:5000",PORT="3000",PRODUCT_URL="http://product:5000",PYTHONDONTWRITEBYTECODE="1",REPLICA="gateway-2",UPSTREAM_CONNECT_TIMEOUT="2"
 autostart=false
@@ -795,6 +834,12 @@ supervisorctl start gateway-2 &
 
 # directory /etc/underlay/phase1/edge-1
 install -d -m 755 -o root -g root /etc/underlay/phase1/edge-1
+
+# directory /run/underlay/phase1
+install -d -m 755 -o root -g root /run/underlay/phase1
+
+# directory /run/underlay/phase1/edge-1
+install -d -m 700 -o shop-edge -g shop-edge /run/underlay/phase1/edge-1
 
 # file /etc/underlay/phase1/edge-1/nginx.conf
 mkdir -p /etc/underlay/phase1/edge-1
@@ -941,18 +986,12 @@ http {
 }
 END
 
-# directory /run/underlay/phase1
-install -d -m 755 -o root -g root /run/underlay/phase1
-
-# directory /run/underlay/phase1/edge-1
-install -d -m 755 -o shop -g shop /run/underlay/phase1/edge-1
-
 # program edge-1
 mkdir -p /etc/supervisor/conf.d
 cat > /etc/supervisor/conf.d/edge-1.conf <<'END'
 ; Made by Underlay, phase1. Inputs: 3fbdfa7b33c5
 [program:edge-1]
-command=ip netns exec edge-1 /vagrant/provision/run-as shop nginx -e stderr -c /etc/underlay/phase1/edge-1/nginx.conf
+command=ip netns exec edge-1 /vagrant/provision/run-as shop-edge nginx -e stderr -c /etc/underlay/phase1/edge-1/nginx.conf
 directory=/
 autostart=false
 autorestart=true

@@ -1,4 +1,4 @@
-"""What must be asked of a host before a phase can be worked out."""
+"""What must be asked of a host before phase 1 can be worked out."""
 
 from __future__ import annotations
 

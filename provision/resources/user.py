@@ -1,0 +1,77 @@
+"""Users of the system, one for each service (useradd(8), passwd(5)).
+
+Processes of one user may trace each other (ptrace(2), "Ptrace access mode checking") and read each other's files. Two
+services of one user would share what the rules of the network keep apart.
+"""
+
+from __future__ import annotations
+
+import pwd
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from provision.marks import Mark
+from provision.resource import Command, Found, Resource, Step
+from provision.system import NotOurs, System
+
+_NOWHERE, _NO_SHELL = "/nonexistent", "/usr/sbin/nologin"
+
+
+@dataclass(frozen=True, slots=True)
+class User(Resource):
+    """A user without a home, a shell or a password, with a group of its own of the same name."""
+
+    name: str
+
+    @property
+    def identity(self) -> str:
+        """See Resource."""
+        return f"user {self.name}"
+
+    @property
+    def batched(self) -> bool:
+        """See Resource."""
+        return True
+
+    def observe(self, system: System) -> str | None:
+        """See Resource."""
+        try:
+            entry = pwd.getpwnam(self.name)
+        except KeyError:
+            return "is missing"
+        if entry.pw_gecos != system.mark.comment:
+            raise NotOurs(system.host, f"a user {self.name}", ("userdel", self.name))
+        if (entry.pw_dir, entry.pw_shell) != (_NOWHERE, _NO_SHELL):
+            return f"has the home {entry.pw_dir} and the shell {entry.pw_shell}"
+        return None
+
+    def apply(self, system: System) -> None:
+        """See Resource."""
+        try:
+            pwd.getpwnam(self.name)
+        except KeyError:
+            system.run(*self._add(system.mark))
+        else:
+            system.run("usermod", "--home", _NOWHERE, "--shell", _NO_SHELL, self.name)
+
+    def say(self, mark: Mark) -> Sequence[Step]:
+        """See Resource."""
+        return (Command(self._add(mark)),)
+
+    def _add(self, mark: Mark) -> tuple[str, ...]:
+        return ("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", _NOWHERE,
+                "--shell", _NO_SHELL, "--comment", mark.comment, self.name)  # fmt: skip
+
+
+def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
+    """Find the users that carry our mark."""
+    for entry in pwd.getpwall():
+        if entry.pw_gecos == system.mark.comment:
+            yield Found(f"user {entry.pw_name}", _remover(entry.pw_name))
+
+
+def _remover(name: str) -> Callable[[System], None]:
+    def remove(system: System) -> None:
+        system.run("userdel", name)
+
+    return remove

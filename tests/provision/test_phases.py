@@ -1,0 +1,102 @@
+"""The registry of phases: what each must say of itself, and that one more takes one file."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import provision
+from provision import __main__ as command
+from provision.phases import Registered, definition
+from provision.resource import Resource
+from tests.provision.plans import phases, shipped, split
+from underlay.phases import PHASES
+
+#: A phase that does nothing.
+NOTHING = """
+from provision.marks import Mark
+from provision.phases import Definition
+from provision.resource import Phase
+
+MARK = Mark("phase9", 9)
+DEFINITION = Definition(
+    mark=MARK,
+    ask=lambda plan, host, network: None,
+    build=lambda plan, host, facts: Phase(MARK, ()),
+    kinds=(),
+    claims=lambda plan, host: frozenset(),
+)
+"""
+
+
+def every() -> list[Registered]:
+    return [definition(name) for name in PHASES]
+
+
+def concrete() -> Iterator[type[Resource]]:
+    """Every class of provisioning that is a resource and can be made."""
+    for module in pkgutil.walk_packages(provision.__path__, "provision."):
+        if module.name.endswith("__main__"):
+            continue
+        for _, item in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if issubclass(item, Resource) and not inspect.isabstract(item) and item.__module__ == module.name:
+                yield item
+
+
+def test_each_phase_is_called_as_it_is_listed() -> None:
+    assert [known.mark.phase for known in every()] == list(PHASES)
+
+
+def test_no_two_phases_share_a_mark() -> None:
+    numbers = [known.mark.number for known in every()]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_every_kind_of_resource_can_be_found_again() -> None:
+    """What nobody discovers is never removed."""
+    found = {item for known in every() for kind in known.kinds for item in kind.finds}
+    assert found == set(concrete())
+
+
+def test_a_phase_finds_all_that_it_is_made_of() -> None:
+    found = {item for kind in definition("phase1").kinds for item in kind.finds}
+    made = {type(item) for plan in (shipped(), split()) for phase in phases(plan).values() for item in phase.resources}
+    assert made == found, "and looks for nothing else"
+
+
+def test_removal_goes_from_what_runs_to_the_guard() -> None:
+    modules = [kind.discover.__module__.rpartition(".")[2] for kind in definition("phase1").kinds]
+    assert modules[0] == "program", "programs before what they stand on"
+    assert modules.index("user") > modules.index("postgres"), "a user after what belongs to it"
+    assert modules.index("link") < modules.index("namespace"), "one request removes all links of a group"
+    assert modules[-1] == "rules", "no packet passes without them"
+
+
+@pytest.fixture
+def ninth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more phase: a file in the folder of phases, and a name in the list."""
+    (tmp_path / "phase9.py").write_text(NOTHING)
+    monkeypatch.setattr(provision, "__path__", [*provision.__path__, str(tmp_path)])
+    monkeypatch.setattr(command, "PHASES", (*PHASES, "phase9"))
+    monkeypatch.setattr(command, "_LOCK", tmp_path / "lock")
+    monkeypatch.setattr(command, "_host_name", lambda: "host1")
+
+
+@pytest.mark.usefixtures("ninth")
+def test_one_more_phase_takes_one_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["explain", "phase9"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("#!/bin/sh\n# Made by Underlay, phase9.\n")
+    assert command.main(["check", "phase9"]) == 0
+    assert "host1: phase9: 0 differences" in capsys.readouterr().out
+
+
+def test_claims_of_a_phase_are_its_published_ports_and_names_in_the_kernel() -> None:
+    claims = definition("phase1").claims(shipped(), "host1")
+    assert {"TCP port 8080", "link br-data", "namespace edge-1"} <= claims
+    assert definition("phase1").claims(shipped(), "host2") == frozenset()

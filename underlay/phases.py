@@ -1,0 +1,9 @@
+"""The names of the phases, in the order in which they are taught: for the command, the suite, the Vagrantfile and tox.
+
+What a phase is stands in ``provision/``, in a package of that name.
+"""
+
+from __future__ import annotations
+
+#: A phase is added here once ``provision`` has it.
+PHASES = ("phase1",)
