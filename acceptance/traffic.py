@@ -128,12 +128,12 @@ class Resolved:
 
 
 class Prober:
-    """Traffic from one machine; ``counts`` says whether there is a deny chain to count with."""
+    """Traffic from one machine. ``chain`` counts what is denied; None where there is none."""
 
-    def __init__(self, machine: Machine, plan: Plan, *, outside: bool = False) -> None:
+    def __init__(self, machine: Machine, plan: Plan, *, outside: bool = False, chain: str | None = DENY_CHAIN) -> None:
         self.machine = machine
         self._plan = plan
-        self._chain = None if outside or not plan.services_on(machine.name) else DENY_CHAIN
+        self._chain = None if outside or not plan.services_on(machine.name) else chain
         here = str(Path(__file__).with_name("probe.py"))
         self._program = (sys.executable, here) if outside else ("python3", f"{REPOSITORY}/acceptance/probe.py")
 

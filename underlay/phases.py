@@ -6,4 +6,4 @@ What a phase is stands in ``provision/``, in a package of that name.
 from __future__ import annotations
 
 #: A phase is added here once ``provision`` has it.
-PHASES = ("phase1",)
+PHASES: tuple[str, ...] = ("phase1",)

@@ -1,0 +1,92 @@
+"""Prints, as JSON, what each user that services run as can read of the others; runs on a host, as root.
+
+Nothing but Python's standard library. Each user is tried in a process of its own that has become it for good.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_NETNS = Path("/run/netns")
+#: Where the lab keeps files on a host.
+_PLACES = ("/etc/underlay", "/run/underlay", "/var/lib/underlay")
+
+
+def _processes() -> dict[str, dict[int, int]]:
+    """Return the processes in each named network namespace, with the user that they run as."""
+    known = {path.stat().st_ino: path.name for path in _NETNS.iterdir()}
+    found: dict[str, dict[int, int]] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            name, owner = known.get((path / "ns" / "net").stat().st_ino), path.stat().st_uid
+        except OSError:
+            continue  # it has ended meanwhile
+        if name is not None:
+            found.setdefault(name, {})[int(path.name)] = owner
+    return found
+
+
+def _private_files() -> Iterator[tuple[str, int]]:
+    """Yield each file that is meant for its owner alone, and the owner."""
+    for top in _PLACES:
+        for directory, _, names in os.walk(top):
+            for name in names:
+                there = os.lstat(f"{directory}/{name}")
+                if stat.S_ISREG(there.st_mode) and not there.st_mode & 0o077:
+                    yield f"{directory}/{name}", there.st_uid
+
+
+def _readable(paths: list[str]) -> list[str]:
+    found = []
+    for path in paths:
+        try:
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - many of them
+                file.read(1)
+        except PermissionError:
+            continue
+        except OSError:
+            pass  # memory that begins with no page: it was opened
+        found.append(path)
+    return found
+
+
+def _as_user(number: int, paths: list[str]) -> list[str]:
+    """Return which paths the user can read, tried in a process that has become it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        os.initgroups(pwd.getpwuid(number).pw_name, pwd.getpwuid(number).pw_gid)
+        os.setresgid(*[pwd.getpwuid(number).pw_gid] * 3)
+        os.setresuid(number, number, number)
+        with os.fdopen(writing, "w") as out:
+            json.dump(_readable(paths), out)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        text = answer.read()
+    os.waitpid(child, 0)
+    found: list[str] = json.loads(text)
+    return found
+
+
+def main() -> None:
+    """Print the processes, the private files, and what each user can read of either."""
+    processes, files = _processes(), dict(_private_files())
+    pids = [pid for each in processes.values() for pid in each]
+    paths = [*files, *(f"/proc/{pid}/{what}" for pid in pids for what in ("environ", "mem"))]
+    users = sorted({owner for each in processes.values() for owner in each.values()} - {0})
+    json.dump(
+        {"processes": processes, "files": files, "readable": {number: _as_user(number, paths) for number in users}},
+        sys.stdout,
+    )
+
+
+if __name__ == "__main__":
+    main()

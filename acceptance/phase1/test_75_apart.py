@@ -1,0 +1,86 @@
+"""Services are apart on the host, too: each has a user of its own, and none reads another's secret or memory.
+
+Without that the flow matrix has a way around it: a process of the same user may trace its neighbour and speak in its
+name (ptrace(2), "Ptrace access mode checking").
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from acceptance.phase1.cases import Seat
+from acceptance.traffic import REPOSITORY
+from underlay.hosts.base import Lab
+from underlay.topology import Plan, Program
+
+#: The programs that are given a password.
+_WITH_PASSWORD = {Program.PRODUCT, Program.ORDER}
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """What is there on one host, and what of it each user can read.
+
+    ``processes`` has, by namespace, the user of each process; ``files`` the owner of each private file.
+    """
+
+    processes: Mapping[str, Mapping[str, int]]
+    files: Mapping[str, int]
+    readable: Mapping[str, frozenset[str]]
+
+    def user_of(self, seat: Seat) -> int:
+        """Return the user that a replica runs as."""
+        users = set(self.processes[seat.replica.namespace].values())
+        assert len(users) == 1, f"{seat.replica.name}: expected: one user; seen: {users}"
+        return users.pop()
+
+
+@pytest.fixture(scope="module")
+def apart(lab: Lab, plan: Plan) -> Mapping[str, Apart]:
+    """Try everything as every user, in one run a host."""
+    found = {}
+    for name, host in lab.hosts.items():
+        if plan.services_on(name):
+            data = json.loads(host.run(["python3", f"{REPOSITORY}/acceptance/apart.py"]).stdout)
+            readable = {number: frozenset(paths) for number, paths in data["readable"].items()}
+            found[name] = Apart(data["processes"], data["files"], readable)
+    return found
+
+
+def test_each_service_has_a_user_of_its_own(apart: Mapping[str, Apart], plan: Plan, seat: Seat) -> None:
+    here = apart[seat.service.host]
+    user = here.user_of(seat)
+    assert user != 0, f"{seat.replica.name}: expected: not root; seen: root"
+    others = {
+        item.name
+        for service, item in plan.replicas()
+        if service.host == seat.service.host and service != seat.service
+        if user in here.processes[item.namespace].values()
+    }
+    assert not others, f"{seat.replica.name}: expected: its user is its own; seen: user {user} runs {others} too"
+
+
+def test_service_reads_its_own_secret_and_no_other(apart: Mapping[str, Apart], seat: Seat) -> None:
+    here = apart[seat.service.host]
+    user = here.user_of(seat)
+    own = {path for path, owner in here.files.items() if owner == user}
+    seen = here.readable[str(user)] & here.files.keys()
+    assert seen == own, f"{seat.replica.name}: expected: it reads its own files alone; seen besides: {seen - own}"
+    if seat.service.program in _WITH_PASSWORD:
+        assert own, f"{seat.replica.name}: expected: it has a password of its own; seen: no private file"
+    assert 0 in here.files.values(), (
+        f"{seat.service.host}: expected: the lab's secret is root's alone; seen: no such file"
+    )
+
+
+def test_service_reads_its_own_memory_and_no_other(apart: Mapping[str, Apart], seat: Seat) -> None:
+    here = apart[seat.service.host]
+    user = here.user_of(seat)
+    seen = {path.split("/")[2] for path in here.readable[str(user)] if path.startswith("/proc/")}
+    own = {pid for each in here.processes.values() for pid, owner in each.items() if owner == user}
+    assert seen <= own, f"{seat.replica.name}: expected: no other service's memory; seen: processes {seen - own}"
+    assert seen, f"{seat.replica.name}: expected: it can look at itself, or nothing is proved; seen: it cannot"
