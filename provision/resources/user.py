@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from provision.marks import Mark
 from provision.resource import Command, Found, Resource, Step
 from provision.system import NotOurs, System
+from underlay.wait import NotYet, until
 
 _NOWHERE, _NO_SHELL = "/nonexistent", "/usr/sbin/nologin"
 
@@ -70,8 +71,20 @@ def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
             yield Found(f"user {entry.pw_name}", _remover(entry.pw_name))
 
 
+def _removed(system: System, name: str) -> bool | NotYet:
+    done = system.run("userdel", name, check=False)
+    return True if done.ok else NotYet(done.stderr.strip())
+
+
 def _remover(name: str) -> Callable[[System], None]:
     def remove(system: System) -> None:
-        system.run("userdel", name)
+        # Its programs have been asked to stop, and take their time.
+        until(
+            lambda: _removed(system, name),
+            deadline_s=system.timeouts.command,
+            what=f"the removal of user {name}",
+            where=system.host,
+            hint="end what runs as that user, then try again",
+        )
 
     return remove
