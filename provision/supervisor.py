@@ -23,6 +23,10 @@ CONFIG_DIR = Path("/etc/supervisor/conf.d")
 _BAD_NAME, _ALREADY_ADDED, _NOT_RUNNING, _ALREADY_STARTED = 10, 90, 70, 60
 
 
+#: States in which a program may be forgotten (supervisor/states.py, STOPPED_STATES).
+_AT_REST = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
+
+
 @dataclass(frozen=True, slots=True)
 class ProgramState:
     """What supervisord says of a program: ``state`` like RUNNING or FATAL, ``pid`` 0 when it has none."""
@@ -30,6 +34,11 @@ class ProgramState:
     state: str
     pid: int
     description: str
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the supervisor does nothing with it: neither runs it nor is about to start or stop it."""
+        return self.state in _AT_REST
 
 
 class _Connection(http.client.HTTPConnection):
@@ -83,7 +92,7 @@ class Supervisor:
 
         def ended() -> bool | NotYet:
             state = self.programs().get(program)
-            return True if state is None or state.pid == 0 else NotYet(f"{program} is {state.state}")
+            return True if state is None or state.at_rest else NotYet(f"{program} is {state.state}")
 
         until(ended, deadline_s=self._timeout, what=f"the end of {program}", where=self._where)
 

@@ -52,12 +52,14 @@ class Victim:
 class Drift:
     """A way to break something: commands on the host, what `check` must name, and what may legitimately follow.
 
-    Both are words of the resources' names; what follows is compared as a part of the name.
+    Both are words of the resources' names; what follows is compared as a part of the name. ``clear`` takes away what is
+    a stranger's, and must be there still when all is mended.
     """
 
     commands: Callable[[Victim], list[str]]
     named: Callable[[Victim], str]
     follows: Callable[[Victim, Plan], tuple[str, ...]] = lambda victim, plan: ()
+    clear: Callable[[Victim], list[str]] = lambda victim: []
 
 
 def _inside(victim: Victim, plan: Plan) -> tuple[str, ...]:
@@ -128,6 +130,28 @@ DRIFTS: Mapping[str, Drift] = {
     "program's configuration edited": Drift(
         lambda v: [f"echo '; edited' >> /etc/supervisor/conf.d/{v.name}.conf"], lambda v: f"program {v.name}"
     ),
+    "program that cannot start": Drift(
+        lambda v: [
+            f"sed -i 's/^command=.*/command=false/' /etc/supervisor/conf.d/{v.name}.conf",
+            f"supervisorctl update {v.name}",
+            f"supervisorctl start {v.name} || :",
+        ],
+        lambda v: f"program {v.name}",
+    ),
+    "stranger's rule before ours": Drift(
+        lambda v: ["iptables -w -I FORWARD -j ACCEPT"],
+        lambda v: "iptables filter",
+        # It is not ours to take away; ours must come before it again.
+        clear=lambda v: ["iptables -w -D FORWARD -j ACCEPT"],
+    ),
+    "jump in a stranger's chain": Drift(
+        lambda v: [
+            "iptables -w -t nat -N STRANGER",
+            "iptables -w -t nat -A STRANGER -m comment --comment 'underlay phase1' -j PHASE1-TARGET",
+        ],
+        lambda v: "iptables nat",
+        clear=lambda v: ["iptables -w -t nat -X STRANGER"],
+    ),
 }
 
 
@@ -138,7 +162,8 @@ ROUNDS = (
     ("bridge deleted", "jump removed", "bridge parameter", "dns configuration edited"),
     ("veth unplugged", "address removed", "route removed", "rule added", "program stopped", "resolv.conf edited"),
     ("link down", "inner link down", "loopback down", "policy changed", "namespace parameter"),
-    ("foreign address", "program's configuration edited"),
+    ("foreign address", "program's configuration edited", "program that cannot start"),
+    ("stranger's rule before ours", "jump in a stranger's chain"),
 )
 
 
@@ -198,6 +223,8 @@ class Rounds:
         self.host.run(["sh", "-e", "-c", "\n".join(lines)])
         checked = provision(self.host, "check")
         mended = provision(self.host, "converge", wait=False)
+        clear = [line for kind in kinds for line in DRIFTS[kind].clear(victims[kind])]
+        self.host.run(["sh", "-e", "-c", "\n".join(clear)])
         left = difference(before, snapshot(self.host).lines())
         _sample(self._lab, self.host, victims.values())
         expected = frozenset(DRIFTS[kind].named(victim) for kind, victim in victims.items())

@@ -172,7 +172,12 @@ def _mode_and_owner(path: Path, mode: int, owner: str) -> str | None:
     there = path.stat()
     if there.st_mode & 0o7777 != mode:
         return f"mode is {there.st_mode & 0o7777:o}, planned {mode:o}"
-    seen = _name(there.st_uid)
+    return owner_differs(path, owner)
+
+
+def owner_differs(path: Path, owner: str) -> str | None:
+    """Return None if a file belongs to ``owner``, else to whom it does."""
+    seen = _name(path.stat().st_uid)
     return None if seen == owner else f"owner is {seen}, planned {owner}"
 
 

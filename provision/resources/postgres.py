@@ -10,6 +10,7 @@ from pathlib import Path
 
 from provision.marks import Mark
 from provision.resource import Await, Command, Feed, Found, Resource, Step
+from provision.resources.file import owner_differs
 from provision.system import System
 from underlay.wait import NotYet, until
 
@@ -37,10 +38,15 @@ class Cluster(Resource):
 
     def observe(self, system: System) -> str | None:
         """See Resource."""
-        return None if (self.data / "PG_VERSION").exists() else "is missing"
+        if not (self.data / "PG_VERSION").exists():
+            return "is missing"
+        return owner_differs(self.data, self.user)
 
     def apply(self, system: System) -> None:
         """See Resource. The directory gets its name when it is whole: initdb takes a second and may be killed."""
+        if (self.data / "PG_VERSION").exists():
+            system.run("chown", "--recursive", f"{self.user}:{self.user}", str(self.data))
+            return
         draft = self.data.with_name(f"{self.data.name}.new")
         for leftover in (draft, self.data):
             if leftover.exists():

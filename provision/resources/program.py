@@ -108,7 +108,7 @@ class Program(Resource):
     def prepare(self, system: System) -> None:
         """See Resource: ask a program that cannot stay as it is to stop, so that all of them end at the same time."""
         state = system.supervisor.programs().get(self.name)
-        if state is None or not state.pid:
+        if state is None or state.at_rest:
             return
         # Stopped before its files are mended: if this run dies in between, the next one finds it stopped and starts it.
         if self._config(system.mark).observe(system) or self._stale(system) or self._misplaced(state):
@@ -120,7 +120,7 @@ class Program(Resource):
         config = self._config(system.mark)
         state = supervisor.programs().get(self.name)
         changed = config.observe(system) is not None
-        if state and state.pid and (changed or self._misplaced(state) or state.state == "STOPPING"):
+        if state and not state.at_rest and (changed or self._misplaced(state) or state.state == "STOPPING"):
             supervisor.stop(self.name)
             supervisor.stopped(self.name)
         if changed:
