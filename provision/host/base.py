@@ -95,11 +95,6 @@ def _complete() -> list[str]:
         _run("udevadm", "control", "--reload")
         _run("systemctl", "try-restart", "systemd-networkd.service")
         changes += [f"/{name}" for name in new]
-    try:
-        pwd.getpwnam(customise.SHOP_USER)
-    except KeyError:
-        customise.add_users(_ROOT)
-        changes.append(f"user {customise.SHOP_USER}")
     # Its packages are compiled last, in the order of their names.
     if not any(pythonenv.site_packages(_ROOT).glob("yaml/__pycache__/*")):
         _make_python()

@@ -213,7 +213,6 @@ def _build(place: Workplace, key: str, root: Path, progress: Progress) -> _Built
     customise.make_initramfs(tree)
     customise.drop_manuals(tree)
     customise.copy_files(root / recipe.FILES_AFTER, tree)
-    customise.add_users(tree)
     customise.switch_units_off(tree)
     customise.forget(tree, built_after)
     progress.step("read the image")

@@ -11,11 +11,6 @@ from pathlib import Path
 from underlay.image.isolate import run_inside
 from underlay.image.recipe import SOURCE_DATE_EPOCH
 
-#: The unprivileged user of the shop's services. A fixed number, so that files on a host's disk keep their owner when
-#: the image changes; the range is Debian's for users that an administrator makes (Debian Policy 9.2.2).
-SHOP_USER = "shop"
-SHOP_UID = 900
-
 #: Installed for what they bring, run only where the plan says so. Background upgrades would change a host under test.
 UNITS_OFF = (
     "nginx.service",
@@ -68,19 +63,6 @@ def copy_files(source: Path, tree: Path) -> None:
         executable = os.access(path, os.X_OK)
         target.chmod(_MODES.get(str(relative), 0o755 if executable else 0o644))
         os.chown(target, 0, 0)
-
-
-def add_users(tree: Path) -> None:
-    """Make the user that the shop's services run as."""
-    number = str(SHOP_UID)
-    run_inside(tree, ("groupadd", "--system", "--gid", number, SHOP_USER))
-    run_inside(
-        tree,
-        (
-            *("useradd", "--system", "--uid", number, "--gid", number, "--no-create-home"),
-            *("--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", "--comment", "Underlay shop", SHOP_USER),
-        ),
-    )
 
 
 def make_initramfs(tree: Path) -> None:
