@@ -20,6 +20,7 @@ from underlay.image.store import (
     remove_tree,
     use_image,
 )
+from underlay.mountinfo import parse
 from underlay.repository import REPOSITORY
 
 _MANIFEST = Manifest(
@@ -164,12 +165,12 @@ def test_only_what_carries_our_mark_is_removed(tmp_path: Path) -> None:
 
 
 def test_mounts_are_found_innermost_first() -> None:
-    info = r"""1 0 8:1 / / rw - ext4 /dev/vda rw
+    info = rb"""1 0 8:1 / / rw - ext4 /dev/vda rw
 2 1 0:5 / /c/a\040b/rootfs/proc rw - proc proc rw
 3 1 0:5 / /c/a\040b/rootfs/proc/sys rw - proc proc rw
 4 1 0:5 / /c/a\040b-other rw - tmpfs tmpfs rw
 """
-    assert mounts_below(Path("/c/a b"), info) == (
+    assert mounts_below(Path("/c/a b"), parse(info)) == (
         Path("/c/a b/rootfs/proc/sys"),
         Path("/c/a b/rootfs/proc"),
     )

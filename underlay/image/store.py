@@ -17,13 +17,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from underlay import mountinfo
 from underlay.errors import NotReady, Problem
+from underlay.mountinfo import Mount
 from underlay.process import run
 
 #: Names another cache directory than ``$XDG_CACHE_HOME/underlay``.
@@ -261,10 +263,9 @@ def refuse_in_use(images: Collection[Image]) -> None:
         raise NotReady(*problems)
 
 
-def mounts_below(folder: Path, mountinfo: str) -> tuple[Path, ...]:
-    """Return the mount points at or below a directory, innermost first, from a text like /proc/self/mountinfo."""
-    points = (Path(line.split(" ")[4].encode().decode("unicode_escape")) for line in mountinfo.splitlines())
-    return tuple(sorted((point for point in points if point.is_relative_to(folder)), reverse=True))
+def mounts_below(folder: Path, mounts: Sequence[Mount]) -> tuple[Path, ...]:
+    """Return which of these mounts are at or below a directory, innermost first."""
+    return tuple(sorted((mount.point for mount in mounts if mount.point.is_relative_to(folder)), reverse=True))
 
 
 def remove_tree(path: Path) -> int:
@@ -272,7 +273,7 @@ def remove_tree(path: Path) -> int:
     if not path.name.startswith(_MARK):
         raise ValueError(f"{path} does not carry the mark of what may be removed")
     # Removing through a mount would reach what is mounted there: the machine's own /dev, at worst.
-    for point in mounts_below(path.resolve(), Path("/proc/self/mountinfo").read_text()):
+    for point in mounts_below(path.resolve(), mountinfo.mounts()):
         run(("umount", "--lazy", str(point)), timeout=_UMOUNT_TIMEOUT, where=str(path))
     freed = sum(status.st_blocks * 512 for status in _statuses(path))
     for attempt in range(1, _REMOVE_ATTEMPTS + 1):
