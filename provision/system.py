@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from provision import durable
 from provision.kernel.network import Network
 from provision.marks import Mark
 from provision.supervisor import ProgramState, Supervisor
+from underlay import durable
 from underlay.errors import NotReady, Problem
 from underlay.process import Completed, run
 from underlay.topology import Timeouts
@@ -58,13 +58,10 @@ class Ledger:
 
     def _write(self, entries: dict[str, str]) -> None:
         if not entries:
-            self.path.unlink(missing_ok=True)
+            durable.remove(self.path)
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_suffix(".new")
-        durable.write(draft, json.dumps(entries, indent=1, sort_keys=True))
-        draft.replace(self.path)
-        durable.keep_names(self.path.parent)
+        durable.replace(self.path, json.dumps(entries, indent=1, sort_keys=True))
 
 
 Answer = TypeVar("Answer")

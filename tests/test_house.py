@@ -32,7 +32,7 @@ ROOMS = {
     "underlay.cli": ("underlay",),
     "provision": ("underlay.topology", *COMMON),
     # It does to a running machine what makes an image.
-    "provision.host": ("provision.durable", "underlay.image", "underlay.box", *COMMON),
+    "provision.host": ("underlay.image", "underlay.box", *COMMON),
     "services": (),
     "acceptance": ("underlay.topology", "underlay.hosts", *COMMON),
     "bench": ("provision", "underlay.topology", *COMMON),

@@ -11,6 +11,7 @@ from pathlib import Path
 from provision.marks import Mark
 from provision.resource import Await, Command, Feed, Found, Resource, Step
 from provision.system import System
+from underlay import durable
 from underlay.wait import NotYet, until
 
 _USER = "postgres"
@@ -39,7 +40,7 @@ class Cluster(Resource):
 
     def apply(self, system: System) -> None:
         """See Resource. The directory gets its name when it is whole: initdb takes a second and may be killed."""
-        draft = self.data.with_name(f"{self.data.name}.new")
+        draft = durable.draft(self.data)
         for leftover in (draft, self.data):
             if leftover.exists():
                 shutil.rmtree(leftover)

@@ -13,6 +13,7 @@ from provision.marks import PHASE1
 from provision.resources.secret import PasswordFile
 from provision.supervisor import Supervisor
 from provision.system import Ledger, NotOurs, Once, System
+from underlay import durable
 from underlay.errors import Exit
 from underlay.process import Completed
 from underlay.topology import Timeouts
@@ -69,7 +70,7 @@ def test_ledger_is_replaced_whole(ledger: Ledger) -> None:
 
 def test_half_written_draft_is_not_taken_for_the_ledger(ledger: Ledger) -> None:
     ledger.note("a", "1")
-    ledger.path.with_suffix(".new").write_text('{"a": "1", "b"')
+    durable.draft(ledger.path).write_text('{"a": "1", "b"')
     assert ledger.read() == {"a": "1"}
     ledger.note("c", "3")
     assert ledger.read() == {"a": "1", "c": "3"}

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from underlay import packages, process
+from underlay import durable, packages, process
 from underlay.errors import NotReady, Problem
 from underlay.hosts.namespace import wire
 from underlay.hosts.namespace.processes import Process, alive, command_of, identify, kill, namespace_of, using_namespace
@@ -306,9 +306,7 @@ def _identified(name: str, pid: str) -> Process:
 
 
 def _write(known: Record) -> None:
-    draft = _RECORD.with_suffix(".new")
-    draft.write_text(known.to_json())
-    draft.replace(_RECORD)
+    durable.replace(_RECORD, known.to_json())
 
 
 def _refuse_while_used() -> None:
