@@ -26,9 +26,9 @@ ROOMS = {
     "underlay.__main__": ("underlay.cli",),
     "underlay.errors": (),
     "underlay.topology": ("underlay.errors",),
-    "underlay.hosts": ("underlay.topology", "underlay.packages", *COMMON),
-    "underlay.image": ("underlay.topology", "underlay.packages", *COMMON),
-    "underlay.box": ("underlay.image", "underlay.packages", *COMMON),
+    "underlay.hosts": ("underlay.topology", "underlay.needs", "underlay.packages", *COMMON),
+    "underlay.image": ("underlay.topology", "underlay.needs", "underlay.packages", *COMMON),
+    "underlay.box": ("underlay.image", "underlay.needs", "underlay.packages", *COMMON),
     "underlay.cli": ("underlay",),
     "provision": ("underlay.topology", *COMMON),
     # It does to a running machine what makes an image.

@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from underlay import needs
 from underlay.box import build as boxes
 from underlay.box import disk, guest
 from underlay.box.build import box_key, box_version, catalogue_text, clean_boxes, find_box, metadata_text, pack
@@ -284,10 +285,10 @@ def test_boxes_go_with_their_image_and_when_their_recipe_is_another(tmp_path: Pa
 def test_what_is_missing_is_named_with_the_command_that_brings_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(boxes, "missing_packages", lambda: boxes.NEEDS)
+    monkeypatch.setattr(boxes, "missing_packages", lambda: needs.BOX)
     with pytest.raises(NotReady) as caught:
         boxes.check_box_machine(tmp_path)
     hints = {problem.hint for problem in caught.value.problems if "is not installed" in problem.what}
-    names = " ".join(sorted({need.package for need in boxes.NEEDS}))
+    names = " ".join(sorted({need.package for need in needs.BOX}))
     assert len(hints) == 1
     assert hints.pop().endswith((f"--no-install-recommends {names}", "package manager"))

@@ -16,8 +16,8 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
-from underlay import packages
-from underlay.box.disk import DISK_BYTES, GRUB_DIRECTORY, make_grub, write_disk
+from underlay import needs, packages
+from underlay.box.disk import DISK_BYTES, make_grub, write_disk
 from underlay.box.guest import FILES_BOX, find_vagrant_key, furnish
 from underlay.box.overlay import Layer
 from underlay.box.ovf import ovf_text
@@ -46,16 +46,6 @@ _BYTES_NEEDED = 4_000_000_000
 #: Seconds to convert a disk; compressing is what takes it.
 _CONVERT_TIMEOUT = 600.0
 
-#: What building a box needs beside what its image needs.
-NEEDS = (
-    Need("mke2fs", "e2fsprogs", "writes the box's file system"),
-    Need("grub-mkimage", "grub-common", "makes its boot loader"),
-    Need(str(GRUB_DIRECTORY / "boot.img"), "grub-pc-bin", "holds the boot loader's code"),
-    Need("qemu-img", "qemu-utils", "converts its disk"),
-    *(Need(program, "util-linux", "keeps the build to itself") for program in ("unshare", "setpriv")),
-    Need("mount", "mount", "lays the box over the image"),
-)
-_KEY_PACKAGE = "vagrant"
 
 #: Name of the disk in the box. The first is what vagrant-libvirt looks for.
 _DISKS = {Provider.LIBVIRT: "box.img", Provider.VIRTUALBOX: "box-disk001.vmdk"}
@@ -176,8 +166,8 @@ def check_box_machine(cache: Path) -> None:
 
 def missing_packages() -> tuple[Need, ...]:
     """Return what building a box needs and this machine has not."""
-    key = () if find_vagrant_key() else (Need("vagrant", _KEY_PACKAGE, "has the key that a new box opens with"),)
-    return (*packages.missing(NEEDS), *key)
+    key = () if find_vagrant_key() else (needs.VAGRANT_KEY,)
+    return (*packages.missing(needs.BOX), *key)
 
 
 def catalogue_text(manifest: Manifest, box: Path) -> str:
@@ -208,7 +198,7 @@ def _build(place: Path, image: Image, provider: Provider, root: Path, progress: 
     started = time.monotonic()
     key_file = find_vagrant_key()
     if key_file is None:
-        raise NotReady(Problem("box", "Vagrant's public key is nowhere", f"apt-get install {_KEY_PACKAGE}"))
+        raise NotReady(*packages.problems((needs.VAGRANT_KEY,)))
     scratch = place / "scratch"
     scratch.mkdir()
     progress.step("configure the virtual machine")

@@ -15,12 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
+from underlay import needs, packages
 from underlay.errors import CheckFailed, NotReady, Problem
 from underlay.image import customise, pythonenv, recipe
-from underlay.image.isolate import BUILD_TIMEOUT, STEP_TIMEOUT, bound, search_path, secluded
+from underlay.image.isolate import BUILD_TIMEOUT, STEP_TIMEOUT, bound, secluded
 from underlay.image.lockfile import compare_locks, debian_packages, lock_text, python_packages
 from underlay.image.store import Image, ImageStore, Manifest, Workplace, image_users, refuse_in_use
 from underlay.image.tree import compare_trees, parse_tree, read_tree, tree_digest, tree_text
+from underlay.packages import search_path
 from underlay.process import run
 from underlay.progress import Progress
 from underlay.repository import REPOSITORY
@@ -33,10 +35,6 @@ _WATCH_INTERVAL = 0.2
 _TAIL = 2000
 #: Differences that a message lists; more of them say nothing more.
 _LISTED = 100
-
-#: Program that must be there, and the Debian package that brings it.
-_TOOLS = {"mmdebstrap": "mmdebstrap", "setpriv": "util-linux", "unshare": "util-linux", "chroot": "coreutils"}
-_KEYRINGS = tuple(Path(f"/usr/share/keyrings/debian-archive-keyring.{suffix}") for suffix in ("gpg", "pgp"))
 
 _PHASE = re.compile(r"^I: (running apt-get update|downloading packages|extracting|installing \w+ packages|cleaning)")
 _PLANNED = re.compile(r"^\d+ upgraded, (\d+) newly installed")
@@ -168,16 +166,10 @@ def check_machine(cache: Path) -> None:
     problems: list[Problem] = []
     if os.geteuid() != 0:
         problems.append(Problem("image", "only root can build an image", "run the same command with sudo"))
-    missing = sorted(
-        {package for program, package in _TOOLS.items() if shutil.which(program, path=search_path()) is None}
-    )
-    if not any(path.exists() for path in _KEYRINGS):
-        missing.append("debian-archive-keyring")
-    if missing:
-        what = f"missing on this machine: {', '.join(missing)}"
-        problems.append(Problem("image", what, f"apt-get install {' '.join(missing)}"))
+    problems += packages.problems(packages.missing(needs.IMAGE))
     if importlib.util.find_spec("pip") is None:
-        problems.append(Problem("image", f"{sys.executable} has no pip", "apt-get install python3-pip"))
+        what = f"{sys.executable} has no pip, which {needs.PIP.why}"
+        problems.append(Problem("image", what, packages.how((needs.PIP,))))
     existing = next(path for path in (cache, *cache.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < _BYTES_NEEDED:

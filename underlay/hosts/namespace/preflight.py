@@ -9,20 +9,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from underlay import mountinfo, process
+from underlay import mountinfo, needs, packages, process
 from underlay.errors import NotReady, Problem
 from underlay.hosts.namespace import cgroups
 from underlay.hosts.namespace.state import DIRECTORY_VARIABLE, state_directory
 from underlay.mountinfo import Mount
 
 _MACHINE = "this machine"
-_PROGRAMS = {
-    "ip": "iproute2",
-    "nsenter": "util-linux",
-    "unshare": "util-linux",
-    "umount": "mount",
-    "tee": "coreutils",
-}
 #: The namespaces of a host, as options of unshare(1).
 _KINDS = ("mount", "uts", "ipc", "net", "pid", "cgroup")
 _BRIDGED = Path("/proc/sys/net/bridge")
@@ -38,11 +31,7 @@ def preflight() -> list[Problem]:
     """
     if os.geteuid() != 0:
         return [Problem(_MACHINE, "only root can make namespace hosts", "run it as root (sudo)")]
-    problems = [
-        Problem(_MACHINE, f"the program `{program}` is not installed", f"install it: apt-get install {package}")
-        for program, package in _PROGRAMS.items()
-        if shutil.which(program) is None
-    ]
+    problems = packages.problems(packages.missing(needs.HOSTS))
     for check in (_namespaces, _control_groups, _overlay, _bridged):
         problems += check()
     return problems
