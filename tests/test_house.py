@@ -27,8 +27,8 @@ ROOMS = {
     "underlay.errors": (),
     "underlay.topology": ("underlay.errors",),
     "underlay.hosts": ("underlay.topology", "underlay.needs", "underlay.packages", *COMMON),
-    "underlay.image": ("underlay.topology", "underlay.needs", "underlay.packages", *COMMON),
-    "underlay.box": ("underlay.image", "underlay.needs", "underlay.packages", *COMMON),
+    "underlay.image": ("underlay.topology", "underlay.artifacts", "underlay.needs", "underlay.packages", *COMMON),
+    "underlay.box": ("underlay.image", "underlay.artifacts", "underlay.needs", "underlay.packages", *COMMON),
     "underlay.cli": ("underlay",),
     "provision": ("underlay.topology", *COMMON),
     # It does to a running machine what makes an image.

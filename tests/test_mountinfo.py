@@ -33,7 +33,7 @@ AWKWARD = (
 _REMOVE = """
 import sys
 from pathlib import Path
-from underlay.image.store import remove_tree
+from underlay.artifacts import remove_tree
 from underlay.process import run
 tree, precious, point = sys.argv[1:]
 run(("mount", "--bind", precious, point), timeout=20)

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from underlay import needs, packages
+from underlay.artifacts import refuse_to_wait, space_problems
 from underlay.box.disk import DISK_BYTES, make_grub, write_disk
 from underlay.box.guest import FILES_BOX, find_vagrant_key, furnish
 from underlay.box.overlay import Layer
@@ -101,7 +102,7 @@ def find_box(provider: Provider, *, root: Path = REPOSITORY, cache: Path | None 
 
 def list_boxes(*, cache: Path | None = None) -> tuple[Box, ...]:
     """Return all finished boxes, the oldest first."""
-    return BoxStore(cache).boxes()
+    return BoxStore(cache).finished()
 
 
 def build_box(
@@ -131,7 +132,7 @@ def build_box(
             manifest = _build(place, image, provider, root, progress)
             progress.step("write the box to disk")
             run(("sync", "--file-system", str(place)), timeout=STEP_TIMEOUT, where="box")
-            return store.publish(place, manifest, catalogue_text(manifest, final_file(cache, manifest.folder)))
+            return store.add(place, manifest, catalogue_text(manifest, final_file(cache, manifest.folder)))
 
 
 def clean_boxes(*, keep_images: Collection[str] = (), root: Path = REPOSITORY, cache: Path | None = None) -> int:
@@ -142,7 +143,7 @@ def clean_boxes(*, keep_images: Collection[str] = (), root: Path = REPOSITORY, c
     store = BoxStore(cache)
     if not store.path.exists():
         return 0
-    with ImageStore(cache).locked(_refuse_to_wait):
+    with ImageStore(cache).locked(refuse_to_wait):
         return store.clean(keep={_folder(key, provider, root) for key in keep_images for provider in Provider})
 
 
@@ -155,11 +156,7 @@ def check_box_machine(cache: Path) -> None:
     if os.geteuid() != 0:
         problems.append(Problem("box", "only root can build a box", "run the same command with sudo"))
     problems += packages.problems(missing_packages())
-    existing = next(path for path in (cache, *cache.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free < _BYTES_NEEDED:
-        what = f"{free / 1e9:.1f} GB are free, a build needs {_BYTES_NEEDED / 1e9:.1f} GB"
-        problems.append(Problem(str(existing), what, "make room, or set UNDERLAY_CACHE_DIR to another disk"))
+    problems += space_problems(cache, _BYTES_NEEDED)
     if problems:
         raise NotReady(*problems)
 
@@ -265,7 +262,3 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def _folder(image_key: str, provider: Provider, root: Path) -> str:
     return folder_name(image_key, provider, box_key(image_key, provider, root))
-
-
-def _refuse_to_wait(owner: str) -> None:
-    raise NotReady(Problem("box", f"an image or box is being built (process {owner})", "wait for its end, then clean"))

@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Event
 
 from underlay import needs, packages
+from underlay.artifacts import refuse_to_wait, space_problems
 from underlay.errors import CheckFailed, NotReady, Problem
 from underlay.image import customise, pythonenv, recipe
 from underlay.image.isolate import BUILD_TIMEOUT, STEP_TIMEOUT, bound, secluded
@@ -79,7 +80,7 @@ def find_image(key: str | None = None, *, root: Path = REPOSITORY, cache: Path |
 
 def list_images(*, cache: Path | None = None) -> tuple[Image, ...]:
     """Return all finished images, the oldest first."""
-    return ImageStore(cache).images()
+    return ImageStore(cache).finished()
 
 
 def build_image(
@@ -102,12 +103,13 @@ def build_image(
             if not force:
                 return present  # the other builder made it
             refuse_in_use((present,))
-        with store.workplace(key) as place:
+        with store.workplace(key) as path:
+            place = Workplace(path)
             built = _build(place, key, root, progress)
             progress.step("write the image to disk")
-            place.write(built.manifest, built.packages, built.tree)
-            run(("sync", "--file-system", str(place.path)), timeout=STEP_TIMEOUT, where="image")
-            return store.publish(place, key)
+            place.write(built.packages, built.tree)
+            run(("sync", "--file-system", str(path)), timeout=STEP_TIMEOUT, where="image")
+            return store.publish(path, key, built.manifest)
 
 
 def clean_images(*, keep: Collection[str] = (), cache: Path | None = None) -> int:
@@ -118,10 +120,9 @@ def clean_images(*, keep: Collection[str] = (), cache: Path | None = None) -> in
     store = ImageStore(cache)
     if not store.path.exists():
         return 0
-    with store.locked(_refuse_to_wait):
-        unwanted = [image for image in store.images() if image.key not in keep]
-        refuse_in_use(unwanted)
-        return store.sweep() + sum(store.remove(image) for image in unwanted)
+    with store.locked(refuse_to_wait):
+        refuse_in_use([image for image in store.finished() if image.key not in keep])
+        return store.clean(keep)
 
 
 def used_keys(*, cache: Path | None = None) -> tuple[str, ...]:
@@ -146,8 +147,8 @@ def verify_image(*, progress: Progress, root: Path = REPOSITORY, cache: Path | N
     _compare(image, recorded, found, "it is not as it was built", "make it anew: underlay image build --force")
     with store.locked(lambda owner: progress.step(f"wait for another build (process {owner})")):
         store.sweep()
-        with store.workplace(key) as place:
-            built = _build(place, key, root, progress)
+        with store.workplace(key) as path:
+            built = _build(Workplace(path), key, root, progress)
     changes = compare_locks(image.lock.read_text(), built.packages)
     if changes:
         hint = f"the archive has newer packages since {image.built:%Y-%m-%d}: image build --force takes them"
@@ -170,11 +171,7 @@ def check_machine(cache: Path) -> None:
     if importlib.util.find_spec("pip") is None:
         what = f"{sys.executable} has no pip, which {needs.PIP.why}"
         problems.append(Problem("image", what, packages.how((needs.PIP,))))
-    existing = next(path for path in (cache, *cache.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free < _BYTES_NEEDED:
-        what = f"{free / 1e9:.1f} GB are free, a build needs {_BYTES_NEEDED / 1e9:.1f} GB"
-        problems.append(Problem(str(existing), what, "make room, or set UNDERLAY_CACHE_DIR to another disk"))
+    problems += space_problems(cache, _BYTES_NEEDED)
     if problems:
         raise NotReady(*problems)
     probe = run(secluded(("true",)), timeout=STEP_TIMEOUT, check=False)
@@ -282,7 +279,3 @@ def _compare(image: Image, before: str, after: str, what: str, hint: str) -> Non
     if len(differences) > _LISTED:
         problems.append(Problem(where, f"and {len(differences) - _LISTED} more files"))
     raise CheckFailed(*problems)
-
-
-def _refuse_to_wait(owner: str) -> None:
-    raise NotReady(Problem("image", f"an image is being built (process {owner})", "wait for its end, then clean"))
