@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import chain
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from underlay import needs
 from underlay.errors import NotReady
 from underlay.packages import Need, install_missing, missing
 from underlay.progress import Quiet
+from underlay.repository import REPOSITORY
 
 
 def test_needs_say_their_package_and_why() -> None:
@@ -78,3 +80,10 @@ def test_nothing_is_installed_where_nothing_is_missing(tmp_path: Path) -> None:
     said: list[str] = []
     install_missing((Need(str(tmp_path), "frob", "frobs"),), Quiet(), said.append)
     assert said == []
+
+
+def test_the_vagrantfile_names_packages_of_the_list() -> None:
+    """Ruby cannot ask it."""
+    named = re.findall(r"apt-get install (?:--\S+ )*(.+)", (REPOSITORY / "Vagrantfile").read_text())
+    assert named
+    assert {name for line in named for name in line.split()} <= {need.package for need in needs.LIBVIRT}

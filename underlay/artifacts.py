@@ -198,7 +198,7 @@ def locked(directory: Path, waiting: Callable[[str], None]) -> Iterator[None]:
 def refuse_to_wait(owner: str) -> None:
     """Raise NotReady that names who is at work: for who has locked() tell them, and would rather not wait."""
     what = f"an image or box is being built (process {owner})"
-    raise NotReady(Problem(str(cache_directory()), what, "wait for its end, then try again"))
+    raise NotReady(Problem("image", what, "wait for its end, then try again"))
 
 
 def space_problems(directory: Path, needed: int) -> list[Problem]:

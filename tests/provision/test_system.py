@@ -10,6 +10,7 @@ import pytest
 from provision import secrets
 from provision.kernel.network import Network
 from provision.marks import PHASE1
+from provision.resources.file import discover
 from provision.resources.secret import PasswordFile
 from provision.supervisor import Supervisor
 from provision.system import Ledger, NotOurs, Once, System
@@ -149,3 +150,19 @@ def test_looking_again_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     system.look_again()
     assert system.rules.answer() == "rules 2"
     assert asked == [("iptables-save",)] * 2
+
+
+def test_a_marked_file_of_a_shared_directory_goes_with_the_draft_of_a_killed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provision.resources.file._NETNS", tmp_path / "netns")
+    supervisor = Supervisor("host1", 1, tmp_path / "socket")
+    timeouts = Timeouts(connect=1, command=1, ready=1, cache=1)
+    system = System("host1", PHASE1, timeouts, Network("host1"), supervisor, tmp_path / "state", tmp_path / "settings")
+    path = tmp_path / "netns/edge-1/resolv.conf"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"# {PHASE1.text}\n")
+    durable.draft(path).touch()
+    for found in discover(system, frozenset()):
+        found.remove(system)
+    assert not (tmp_path / "netns").exists()

@@ -307,7 +307,7 @@ def forget_connections() -> None:
             command = vmenv.inside(("ssh", "-F", str(config), "-O", "exit", host))
             process.run(command, timeout=_CLOSE_S, check=False, where=host)
     shutil.rmtree(sockets, ignore_errors=True)
-    config.unlink()
+    durable.remove(config)
 
 
 def recorded(dot: Path, hosts: Sequence[str]) -> dict[str, tuple[str, str]]:
