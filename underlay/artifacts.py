@@ -116,8 +116,8 @@ class Store(Generic[Written, Made]):
         return tuple(sorted((one for one in found if one is not None), key=lambda one: one.built))
 
     @contextmanager
-    def workplace(self, name: str = "") -> Iterator[Path]:
-        """Make a directory to build in, and remove it in the end unless it was published."""
+    def workplace(self, name: str) -> Iterator[Path]:
+        """Make a directory to build in (``name`` is for people), and remove it in the end unless it was published."""
         self.path.mkdir(parents=True, exist_ok=True)
         path = Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{name}-", dir=self.path))
         try:

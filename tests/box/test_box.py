@@ -42,7 +42,7 @@ def _manifest(key: str = "bbbb", image: str = "aaaa", provider: Provider = Provi
 
 def _publish(cache: Path, manifest: Manifest) -> Box:
     store = BoxStore(cache)
-    with store.workplace() as place:
+    with store.workplace("bbbb") as place:
         box_file(place).write_text("abc")
         return store.add(place, manifest, "{}")
 
@@ -242,7 +242,7 @@ def test_an_interrupted_build_is_no_box_and_is_swept(tmp_path: Path) -> None:
 
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     def fail() -> None:
-        with BoxStore(tmp_path).workplace() as place:
+        with BoxStore(tmp_path).workplace("bbbb") as place:
             box_file(place).write_text("half")
             raise NotReady.of("here", "wrong")
 

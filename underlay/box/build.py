@@ -47,7 +47,6 @@ _BYTES_NEEDED = 4_000_000_000
 #: Seconds to convert a disk; compressing is what takes it.
 _CONVERT_TIMEOUT = 600.0
 
-
 #: Name of the disk in the box. The first is what vagrant-libvirt looks for.
 _DISKS = {Provider.LIBVIRT: "box.img", Provider.VIRTUALBOX: "box-disk001.vmdk"}
 _FORMATS = {
@@ -128,7 +127,7 @@ def build_box(
         if not force and (box := find_box(provider, root=root, cache=cache)) is not None:
             return box  # the other builder made it
         store.sweep()
-        with store.workplace() as place:
+        with store.workplace(provider) as place:
             manifest = _build(place, image, provider, root, progress)
             progress.step("write the box to disk")
             run(("sync", "--file-system", str(place)), timeout=STEP_TIMEOUT, where="box")
