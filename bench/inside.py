@@ -23,6 +23,7 @@ from bench.gone import wait_until_gone
 from bench.tools import MININET_PYTHON, Tool
 from provision.kernel import syscalls
 from provision.kernel.network import NETNS_DIR
+from underlay import libc
 from underlay.errors import CheckFailed, NotReady, Problem, UnderlayError
 from underlay.process import run
 from underlay.repository import REPOSITORY
@@ -205,7 +206,7 @@ def _environment() -> Mapping[str, str]:
 def main(arguments: Sequence[str]) -> int:
     """Measure once and print the figures, or what went wrong."""
     tool, size, limit = Tool(arguments[0]), int(arguments[1]), float(arguments[2])
-    syscalls.mount("tmpfs", "/run", 0, "tmpfs")
+    libc.mount("tmpfs", "/run", "tmpfs")
     try:
         print(json.dumps(asdict(measure(tool, size, limit))))
     except UnderlayError as error:

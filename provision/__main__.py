@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from provision import durable, engine, secrets
+from provision import engine, secrets
 from provision.engine import Difference
 from provision.explain import explain
 from provision.kernel.network import Network
@@ -21,6 +21,7 @@ from provision.marks import Mark, Places
 from provision.phases import Registered, definition
 from provision.supervisor import Supervisor
 from provision.system import System
+from underlay import durable
 from underlay.errors import Exit, InputError, NotReady, Problem, UnderlayError
 from underlay.phases import PHASES
 from underlay.repository import REPOSITORY
@@ -228,10 +229,7 @@ def _secret(role: str, path: Path, owner: str) -> int:
         raise InputError(Problem("--owner", f"there is no user {owner}", hint)) from None
     text = secrets.password(_PLACES.secret, role)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        os.fchown(descriptor, entry.pw_uid, entry.pw_gid)
-        file.write(text)
+    durable.replace(path, text, mode=0o600, owner=(entry.pw_uid, entry.pw_gid))
     return int(Exit.GOOD)
 
 

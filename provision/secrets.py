@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 from pathlib import Path
+
+from underlay import durable
 
 
 def lab_secret(path: Path) -> bytes:
     """Return the lab's secret, made with mode 0600 if it is not there."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-        draft.replace(path)
+        durable.replace(path, secrets.token_hex(32), mode=0o600)
     return path.read_bytes().strip()
 
 

@@ -6,13 +6,12 @@ costs a Python start for each word.
 
 from __future__ import annotations
 
-import http.client
-import socket
 import xmlrpc.client
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from underlay import unixhttp
 from underlay.errors import NotReady, Problem
 from underlay.wait import NotYet, until
 
@@ -39,18 +38,6 @@ class ProgramState:
     def at_rest(self) -> bool:
         """Whether the supervisor does nothing with it: neither runs it nor is about to start or stop it."""
         return self.state in _AT_REST
-
-
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-        self._limit = timeout
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self._limit)
-        self.sock.connect(str(self._path))
 
 
 class Supervisor:
@@ -102,17 +89,14 @@ class Supervisor:
 
     def _call(self, method: str, *arguments: str | bool, forgive: Sequence[int] = ()) -> object:
         body = xmlrpc.client.dumps(tuple(arguments), f"supervisor.{method}")
-        connection = _Connection(self._path, self._timeout)
+        headers = {"Content-Type": "text/xml"}
         try:
-            connection.request("POST", "/RPC2", body, {"Content-Type": "text/xml"})
-            text = connection.getresponse().read()
-        except (OSError, http.client.HTTPException) as error:
+            said = unixhttp.request(self._path, "POST", "/RPC2", timeout=self._timeout, body=body, headers=headers)
+        except OSError as error:
             hint = f"is supervisord running? Its socket is {self._path}"
             raise NotReady(Problem(self._where, f"the supervisor does not answer: {error}", hint)) from error
-        finally:
-            connection.close()
         try:
-            (answer,), _ = xmlrpc.client.loads(text)
+            (answer,), _ = xmlrpc.client.loads(said.body)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode in forgive:
                 return None

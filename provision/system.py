@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from provision import durable
 from provision.kernel.network import Network
 from provision.marks import Mark
 from provision.supervisor import ProgramState, Supervisor
+from underlay import durable
 from underlay.errors import NotReady, Problem
 from underlay.process import Completed, run
 from underlay.topology import Timeouts
@@ -87,13 +87,11 @@ class Ledger:
 
     def _write(self, entries: Mapping[str, Entry]) -> None:
         if not entries:
-            self.path.unlink(missing_ok=True)
+            durable.remove(self.path)
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_suffix(".new")
-        durable.write(draft, json.dumps({name: asdict(entry) for name, entry in entries.items()}, indent=1))
-        draft.replace(self.path)
-        durable.keep_names(self.path.parent)
+        text = json.dumps({name: asdict(entry) for name, entry in entries.items()}, indent=1)
+        durable.replace(self.path, text)
 
 
 Answer = TypeVar("Answer")

@@ -1,6 +1,6 @@
 """The rules of the house: who may know whom, who may start programs and pause, how long a file may be.
 
-All of it is read from the source, nothing is imported.
+All of it is read from the source; nothing of it is imported but the names of the phases.
 """
 
 from __future__ import annotations
@@ -13,25 +13,30 @@ from pathlib import Path
 
 import pytest
 
+from underlay.phases import PHASES
+
 ROOT = Path(__file__).parents[1]
 OURS = ("underlay", "provision", "services", "acceptance", "bench", "tests", "conftest")
 #: What every room but the services may use.
-COMMON = ("underlay.errors", "underlay.process", "underlay.wait", "underlay.progress", "underlay.repository")
+COMMON = (
+    *("underlay.errors", "underlay.process", "underlay.wait", "underlay.progress", "underlay.repository"),
+    *("underlay.durable", "underlay.libc", "underlay.mountinfo", "underlay.unixhttp"),
+)
 #: Room -> what it may import of ours, itself aside. A module belongs to the longest name that it begins with.
 ROOMS = {
     "underlay": ("underlay.topology", *COMMON),
     "underlay.__main__": ("underlay.cli",),
     "underlay.errors": (),
     "underlay.topology": ("underlay.errors",),
-    "underlay.hosts": ("underlay.topology", "underlay.packages", *COMMON),
-    "underlay.image": ("underlay.topology", "underlay.packages", *COMMON),
-    "underlay.box": ("underlay.image", "underlay.packages", *COMMON),
+    "underlay.hosts": ("underlay.topology", "underlay.needs", "underlay.packages", *COMMON),
+    "underlay.image": ("underlay.topology", "underlay.artifacts", "underlay.needs", "underlay.packages", *COMMON),
+    "underlay.box": ("underlay.image", "underlay.artifacts", "underlay.needs", "underlay.packages", *COMMON),
     "underlay.cli": ("underlay",),
-    "provision": ("underlay.topology", *COMMON),
+    "provision": ("underlay.topology", "underlay.phases", *COMMON),
     # It does to a running machine what makes an image.
-    "provision.host": ("provision.durable", "underlay.image", "underlay.box", *COMMON),
+    "provision.host": ("underlay.image", "underlay.box", *COMMON),
     "services": (),
-    "acceptance": ("underlay.topology", "underlay.hosts", *COMMON),
+    "acceptance": ("underlay.topology", "underlay.phases", "underlay.hosts", *COMMON),
     "bench": ("provision", "underlay.topology", *COMMON),
     "conftest": ("acceptance", "underlay.topology", "underlay.hosts", *COMMON),
 }
@@ -43,6 +48,7 @@ STARTERS = {
     "underlay.hosts.namespace.launch": "forks into the namespaces of a new host",
     "underlay.hosts.vagrant.cli": "python-vagrant starts vagrant",
     "underlay.hosts.namespace.boot": "becomes the host's first process",
+    "acceptance.apart": "becomes other users, each in a process of its own",
     "acceptance.observe": "runs on a host, where there is nothing of ours",
     "acceptance.probe": "runs on a host, where there is nothing of ours",
     "bench.inside": "talks with the program that runs Mininet while it runs",
@@ -215,6 +221,14 @@ def test_no_file_knows_the_machine_that_it_was_written_on() -> None:
         for match in place.finditer(path.read_text(encoding="utf-8", errors="replace"))
     }
     assert found == set()
+
+
+def test_each_phase_has_its_tox_environment_and_its_folder_of_tests() -> None:
+    """The list in underlay/phases.py is the one that counts; tox and the suite cannot read it."""
+    sections = re.findall(r"^\[testenv:(phase\w+)\]", (ROOT / "tox.ini").read_text(), re.MULTILINE)
+    assert tuple(sections) == PHASES
+    assert tuple(sorted(path.name for path in (ROOT / "acceptance").glob("phase*"))) == PHASES
+    assert tuple(sorted(path.name for path in (ROOT / "provision").glob("phase?"))) == PHASES
 
 
 def requirements() -> list[Path]:

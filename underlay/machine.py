@@ -1,4 +1,4 @@
-"""The machine that the lab stands on: what must be installed, and where its own addresses are."""
+"""The machine that the lab stands on: where its own addresses are."""
 
 from __future__ import annotations
 
@@ -6,18 +6,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from underlay.packages import Need
 from underlay.topology import Plan
-
-#: What namespace hosts and their image need.
-NEEDS = (
-    Need("ip", "iproute2", "makes the wire between the hosts"),
-    Need("nsenter", "util-linux", "enters a host"),
-    Need("mount", "mount", "keeps the wire's namespace"),
-    Need("mmdebstrap", "mmdebstrap", "builds the hosts' root filesystem"),
-    Need("tar", "tar", "unpacks it"),
-    Need("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring", "knows the archive's signatures"),
-)
 
 
 def collisions(plan: Plan) -> Iterator[str]:

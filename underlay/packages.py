@@ -31,8 +31,12 @@ class Need:
         """Whether it is there."""
         if self.sign.startswith("/"):
             return any(Path("/").glob(self.sign.lstrip("/")))
-        path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-        return shutil.which(self.sign, path=path) is not None
+        return shutil.which(self.sign, path=search_path()) is not None
+
+
+def search_path() -> str:
+    """Return where programs are looked for: ``su`` leaves root with a PATH that lacks the system's own."""
+    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
 def missing(needs: Iterable[Need]) -> tuple[Need, ...]:
@@ -47,12 +51,16 @@ def missing(needs: Iterable[Need]) -> tuple[Need, ...]:
 def problems(needs: Iterable[Need]) -> list[Problem]:
     """Say of each of these packages that it is missing, why it is needed, and how to get it."""
     wanted = tuple(needs)
+    hint = how(wanted)
+    return [Problem("this machine", f"{need.package} is not installed: it {need.why}", hint) for need in wanted]
+
+
+def how(needs: Iterable[Need]) -> str:
+    """Say how to get these packages, as a hint."""
     apt = shutil.which("apt-get") is not None
-    how = "as root: " + " ".join(_command(wanted)) if apt else "with this system's package manager"
-    return [
-        Problem("this machine", f"{need.package} is not installed: it {need.why}", f"install it {how}")
-        for need in wanted
-    ]
+    return (
+        f"install it as root: {' '.join(_command(needs))}" if apt else "install it with this system's package manager"
+    )
 
 
 def install_missing(needs: Iterable[Need], progress: Progress, say: Callable[[str], None]) -> None:

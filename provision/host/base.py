@@ -16,8 +16,8 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from provision import durable
 from provision.host.receive import SETTINGS
+from underlay import durable
 from underlay.box import guest
 from underlay.errors import InputError, NotReady, Problem, UnderlayError
 from underlay.image import customise, pythonenv, recipe
@@ -228,10 +228,7 @@ def _write(path: Path, text: str, mode: int = 0o644) -> bool:
     if path.exists() and path.read_text() == text:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.new")
-    durable.write(draft, text)
-    draft.chmod(mode)
-    draft.replace(path)
+    durable.replace(path, text, mode=mode)
     return True
 
 

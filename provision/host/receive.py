@@ -6,11 +6,10 @@ Vagrant copies it to the machine with the repository, readable by root alone. Ph
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
-from provision import durable
+from underlay import durable
 from underlay.repository import REPOSITORY
 
 #: Below the repository: one directory for each host.
@@ -30,12 +29,7 @@ def receive(source: Path, target: Path) -> list[str]:
         mode = file.stat().st_mode & 0o777
         if there.exists() and there.read_bytes() == file.read_bytes() and there.stat().st_mode & 0o777 == mode:
             continue
-        draft = target / f".{file.name}.new"
-        draft.unlink(missing_ok=True)
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        durable.write(draft, file.read_text())
-        draft.chmod(mode)
-        draft.replace(there)
+        durable.replace(there, file.read_bytes(), mode=mode)
         changed.append(file.name)
     return changed
 

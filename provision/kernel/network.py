@@ -19,6 +19,7 @@ from pathlib import Path
 
 from provision.kernel import netlink, syscalls
 from provision.kernel.netlink import Answer, Channel, Request
+from underlay import libc
 from underlay.errors import NotReady, Problem
 
 #: Where iproute2 keeps the names of network namespaces (ip-netns(8)).
@@ -210,12 +211,12 @@ class Network:
         NETNS_DIR.mkdir(mode=0o755, parents=True, exist_ok=True)
         directory = str(NETNS_DIR)
         try:
-            syscalls.mount("", directory, syscalls.MS_SHARED | syscalls.MS_REC)
+            libc.mount("", directory, flags=libc.MS_SHARED | libc.MS_REC)
         except OSError as error:
             if error.errno != errno.EINVAL:  # EINVAL: it is not a mount point yet
                 raise
-            syscalls.mount(directory, directory, syscalls.MS_BIND | syscalls.MS_REC)
-            syscalls.mount("", directory, syscalls.MS_SHARED | syscalls.MS_REC)
+            libc.mount(directory, directory, flags=libc.MS_BIND | libc.MS_REC)
+            libc.mount("", directory, flags=libc.MS_SHARED | libc.MS_REC)
         self._names_shared = True
 
     def made(self, namespace: str, view: View) -> None:

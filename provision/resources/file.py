@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from provision import durable
 from provision.marks import Mark
 from provision.resource import Command, Found, Resource, Step, Write
 from provision.system import NotOurs, System
+from underlay import durable
 
 #: A directory of others, in which we put single, marked files: ip-netns(8).
 _NETNS = Path("/etc/netns")
@@ -100,13 +100,11 @@ class TextFile(Resource):
         """See Resource."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.in_place and self.path.exists():
-            durable.write(self.path, self.text)
+            durable.overwrite(self.path, self.text)
             _own(self.path, self.mode, self.owner)
             return
-        draft = self.path.with_name(f".{self.path.name}.new")
-        durable.write(draft, self.text)
-        _own(draft, self.mode, self.owner)
-        draft.replace(self.path)
+        # A phase that was on is converged at boot, so a name that a power cut takes comes back; each would cost a sync.
+        durable.replace(self.path, self.text, mode=self.mode, owner=_ids(self.owner), keep_name=False)
 
     def say(self, mark: Mark) -> Sequence[Step]:
         """See Resource."""
@@ -152,7 +150,7 @@ def _directory_remover(path: Path) -> Callable[[System], None]:
 
 def _file_remover(path: Path) -> Callable[[System], None]:
     def remove(system: System) -> None:
-        path.unlink(missing_ok=True)
+        durable.remove(path)
         # /etc/netns/NAME is a directory for the one file in it.
         if path.is_relative_to(_NETNS) and not any(path.parent.iterdir()):
             path.parent.rmdir()
@@ -163,9 +161,13 @@ def _file_remover(path: Path) -> Callable[[System], None]:
 
 
 def _own(path: Path, mode: int, owner: str) -> None:
-    entry = pwd.getpwnam(owner)
-    os.chown(path, entry.pw_uid, entry.pw_gid)
+    os.chown(path, *_ids(owner))
     path.chmod(mode)
+
+
+def _ids(owner: str) -> tuple[int, int]:
+    entry = pwd.getpwnam(owner)
+    return entry.pw_uid, entry.pw_gid
 
 
 def _mode_and_owner(path: Path, mode: int, owner: str) -> str | None:

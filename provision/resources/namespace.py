@@ -11,6 +11,7 @@ from provision.kernel.network import LOOPBACK, NETNS_DIR, View, is_namespace
 from provision.marks import Mark
 from provision.resource import Command, Found, Resource, Step
 from provision.system import NotOurs, System
+from underlay import libc
 
 _UP = 0x1
 
@@ -57,7 +58,7 @@ class Namespace(Resource):
             view = View(system.network.where(self.name), None)
             try:
                 view.send([wake])
-                syscalls.mount(str(syscalls.OWN_NET), str(path), syscalls.MS_BIND)
+                libc.mount(str(syscalls.OWN_NET), str(path), flags=libc.MS_BIND)
             except BaseException:
                 view.close()
                 raise
@@ -94,7 +95,7 @@ def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
 def _remover(name: str) -> Callable[[System], None]:
     def remove(system: System) -> None:
         system.network.forget(name)
-        syscalls.unmount(str(NETNS_DIR / name))
+        libc.detach(str(NETNS_DIR / name))
         (NETNS_DIR / name).unlink(missing_ok=True)
 
     return remove

@@ -12,6 +12,7 @@ from provision.marks import Mark
 from provision.resource import Await, Command, Feed, Found, Resource, Step
 from provision.resources.file import owner_differs
 from provision.system import System
+from underlay import durable
 from underlay.wait import NotYet, until
 
 #: The role that may do everything, by which the shop's database is made.
@@ -47,7 +48,7 @@ class Cluster(Resource):
         if (self.data / "PG_VERSION").exists():
             system.run("chown", "--recursive", f"{self.user}:{self.user}", str(self.data))
             return
-        draft = self.data.with_name(f"{self.data.name}.new")
+        draft = durable.draft(self.data)
         for leftover in (draft, self.data):
             if leftover.exists():
                 shutil.rmtree(leftover)

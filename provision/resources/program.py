@@ -18,6 +18,7 @@ from provision.resource import Background, Command, Found, Resource, Step, Write
 from provision.resources.file import TextFile
 from provision.supervisor import CONFIG_DIR, ProgramState
 from provision.system import System
+from underlay import durable
 from underlay.repository import REPOSITORY
 
 _RUN_AS = REPOSITORY / "provision" / "run-as"
@@ -227,7 +228,7 @@ def _remover(name: str, path: Path) -> Callable[[System], None]:
         if name in system.supervisor.programs():
             system.supervisor.stopped(name)
             system.supervisor.forget(name)
-        path.unlink(missing_ok=True)
+        durable.remove(path)
         system.supervisor.reload()
         for log in LOG_DIR.glob(f"{name}.log*"):
             log.unlink()

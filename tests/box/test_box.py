@@ -10,14 +10,15 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from underlay import needs
 from underlay.box import build as boxes
 from underlay.box import disk, guest
 from underlay.box.build import box_key, box_version, catalogue_text, clean_boxes, find_box, metadata_text, pack
 from underlay.box.ovf import ovf_text
-from underlay.box.store import Box, BoxStore, Manifest, Provider, box_file
+from underlay.box.store import BOXES, Box, BoxStore, Manifest, Provider, box_file
 from underlay.errors import NotReady
 from underlay.image import recipe
-from underlay.image.store import ImageStore
+from underlay.image.store import ImageStore, Workplace
 from underlay.image.store import Manifest as ImageManifest
 from underlay.repository import REPOSITORY
 
@@ -41,17 +42,17 @@ def _manifest(key: str = "bbbb", image: str = "aaaa", provider: Provider = Provi
 
 def _publish(cache: Path, manifest: Manifest) -> Box:
     store = BoxStore(cache)
-    with store.workplace() as place:
+    with store.workplace("bbbb") as place:
         box_file(place).write_text("abc")
-        return store.publish(place, manifest, "{}")
+        return store.add(place, manifest, "{}")
 
 
 def _publish_image(cache: Path, key: str, sha256: str) -> None:
     store = ImageStore(cache)
     with store.locked(pytest.fail), store.workplace(key) as place:
-        place.rootfs.mkdir()
-        place.write(ImageManifest(key, sha256, "trixie", "amd64", 1, 3, 1.5, "2026-01-02T03:04:05+00:00"), "", "")
-        store.publish(place, key)
+        Workplace(place).rootfs.mkdir()
+        Workplace(place).write("", "")
+        store.publish(place, key, ImageManifest(key, sha256, "trixie", "amd64", 1, 3, 1.5, "2026-01-02T03:04:05+00:00"))
 
 
 @pytest.fixture
@@ -216,15 +217,15 @@ def test_the_image_does_not_change_with_its_box(checkout: Path) -> None:
 
 def test_a_box_appears_when_it_is_complete_and_others_may_read_it(tmp_path: Path) -> None:
     store = BoxStore(tmp_path)
-    assert store.boxes() == ()
+    assert store.finished() == ()
     manifest = _manifest()
     box = _publish(tmp_path, manifest)
-    assert store.boxes() == (box,)
+    assert store.finished() == (box,)
     assert (box.provider, box.version, box.built.year) == (Provider.LIBVIRT, "20260102.5.0", 2026)
     assert box.file.read_text() == "abc"
     assert box.path.stat().st_mode & 0o777 == 0o755
     assert box.file.stat().st_mode & 0o777 == 0o644
-    assert Manifest.parse(manifest.text()) == manifest
+    assert BOXES.read(box.path, manifest.text()) == box
 
 
 def test_an_interrupted_build_is_no_box_and_is_swept(tmp_path: Path) -> None:
@@ -234,14 +235,14 @@ def test_an_interrupted_build_is_no_box_and_is_swept(tmp_path: Path) -> None:
     left.mkdir()
     (left / "manifest.json").write_text(_manifest().text())
     (left / "underlay.box").write_text("abc")
-    assert store.boxes() == (box,)
+    assert store.finished() == (box,)
     assert store.sweep() > 0
     assert [path.name for path in store.path.iterdir()] == [box.path.name]
 
 
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     def fail() -> None:
-        with BoxStore(tmp_path).workplace() as place:
+        with BoxStore(tmp_path).workplace("bbbb") as place:
             box_file(place).write_text("half")
             raise NotReady.of("here", "wrong")
 
@@ -253,7 +254,7 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", _manifest().text().replace("libvirt", "other")])
 def test_a_damaged_manifest_is_told(text: str) -> None:
     with pytest.raises(NotReady, match="not the manifest of a box"):
-        Manifest.parse(text)
+        BOXES.read(Path(), text)
 
 
 def test_the_box_of_a_checkout_is_found_until_its_image_is_built_anew(tmp_path: Path) -> None:
@@ -277,17 +278,17 @@ def test_boxes_go_with_their_image_and_when_their_recipe_is_another(tmp_path: Pa
     clean_boxes(keep_images=("aaaa",), cache=tmp_path)
     assert (now.path.exists(), other.path.exists()) == (True, False)
     clean_boxes(cache=tmp_path)
-    assert BoxStore(tmp_path).boxes() == ()
+    assert BoxStore(tmp_path).finished() == ()
     assert clean_boxes(cache=tmp_path / "none") == 0
 
 
 def test_what_is_missing_is_named_with_the_command_that_brings_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(boxes, "missing_packages", lambda: boxes.NEEDS)
+    monkeypatch.setattr(boxes, "missing_packages", lambda: needs.BOX)
     with pytest.raises(NotReady) as caught:
         boxes.check_box_machine(tmp_path)
     hints = {problem.hint for problem in caught.value.problems if "is not installed" in problem.what}
-    names = " ".join(sorted({need.package for need in boxes.NEEDS}))
+    names = " ".join(sorted({need.package for need in needs.BOX}))
     assert len(hints) == 1
     assert hints.pop().endswith((f"--no-install-recommends {names}", "package manager"))

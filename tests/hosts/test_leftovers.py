@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from underlay.hosts.leftovers import MachineState, diff, machine_snapshot, mount_points, without_counters
+from underlay.mountinfo import parse
 
 EMPTY = MachineState(**{field.name: {} for field in fields(MachineState)})
 
@@ -36,9 +37,9 @@ def test_counters_and_times_are_no_rules() -> None:
 
 
 def test_a_path_that_is_mounted_twice_differs_from_once() -> None:
-    once = "80 27 0:4 net:[1] /run/a\\040b rw shared:9 - nsfs nsfs rw\n"
-    assert mount_points(once) == {"/run/a b": "nsfs"}
-    assert mount_points(once * 2) == {"/run/a b": "nsfs+nsfs"}
+    once = b"80 27 0:4 net:[1] /run/a\\040b rw shared:9 - nsfs nsfs rw\n"
+    assert mount_points(parse(once)) == {"/run/a b": "nsfs"}
+    assert mount_points(parse(once * 2)) == {"/run/a b": "nsfs+nsfs"}
 
 
 def test_this_machine_can_be_looked_at() -> None:

@@ -9,15 +9,13 @@ from underlay.errors import InputError, NotReady
 from underlay.image import build
 from underlay.image.recipe import image_key
 from underlay.image.store import (
+    IMAGES,
     Image,
     ImageStore,
     Manifest,
     Workplace,
-    cache_directory,
     image_users,
-    mounts_below,
     release_image,
-    remove_tree,
     use_image,
 )
 from underlay.repository import REPOSITORY
@@ -39,21 +37,18 @@ def _no_wait(owner: str) -> None:
 
 
 def _publish(store: ImageStore, key: str = "aaaa") -> Image:
-    with store.locked(_no_wait), store.workplace(key) as place:
+    with store.locked(_no_wait), store.workplace(key) as path:
+        place = Workplace(path)
         place.rootfs.mkdir()
         (place.rootfs / "file").write_text("abc")
-        place.write(_MANIFEST, "less 1 all\n", "")
-        return store.publish(place, key)
+        place.write("less 1 all\n", "")
+        return store.publish(path, key, _MANIFEST)
 
 
 def _fail(store: ImageStore) -> None:
-    with store.workplace("aaaa") as place:
-        place.rootfs.mkdir()
+    with store.workplace("aaaa") as path:
+        Workplace(path).rootfs.mkdir()
         raise InputError.of("here", "wrong")
-
-
-def test_manifest_survives_writing_and_reading() -> None:
-    assert Manifest.parse(_MANIFEST.text()) == _MANIFEST
 
 
 @pytest.mark.parametrize(
@@ -62,16 +57,16 @@ def test_manifest_survives_writing_and_reading() -> None:
 )
 def test_a_damaged_manifest_is_told(text: str) -> None:
     with pytest.raises(NotReady, match="not the manifest of an image"):
-        Manifest.parse(text)
+        IMAGES.read(Path(), text)
 
 
 def test_an_image_appears_when_it_is_complete(tmp_path: Path) -> None:
     store = ImageStore(tmp_path)
     assert store.find("aaaa") is None
-    assert store.images() == ()
+    assert store.finished() == ()
     image = _publish(store)
     assert store.find("aaaa") == image
-    assert store.images() == (image,)
+    assert store.finished() == (image,)
     assert (image.sha256, image.size_bytes, image.built.year) == ("00ff", 3, 2026)
     assert (image.rootfs / "file").read_text() == "abc"
     assert image.lock.read_text() == "less 1 all\n"
@@ -90,10 +85,11 @@ def test_what_a_killed_build_left_is_no_image_and_is_swept(tmp_path: Path) -> No
     image = _publish(store)
     left = Workplace(store.path / ".underlay-building-bbbb-x")
     left.rootfs.mkdir(parents=True)
-    left.write(_MANIFEST, "", "")  # even when it was killed one step before the end
+    left.write("", "")
+    (left.path / "manifest.json").write_text(_MANIFEST.text())  # even when it was killed one step before the end
     foreign = store.path / ".somebody"
     foreign.mkdir()
-    assert store.images() == (image,)
+    assert store.finished() == (image,)
     with store.locked(_no_wait):
         assert store.sweep() > 0
     assert not left.path.exists()
@@ -131,7 +127,7 @@ def test_one_image_in_use_keeps_all_when_all_are_to_go(tmp_path: Path, used: str
     use_image(images[used], "underlay", tmp_path)
     with pytest.raises(NotReady):
         build.clean_images(cache=tmp_path)
-    assert {image.key for image in store.images()} == images.keys()
+    assert {image.key for image in store.finished()} == images.keys()
 
 
 def test_the_mark_of_a_lab_that_is_gone_is_stale(tmp_path: Path) -> None:
@@ -156,34 +152,6 @@ def test_cleaning_does_not_wait_for_a_build(tmp_path: Path) -> None:
 
 def test_cleaning_where_nothing_is(tmp_path: Path) -> None:
     assert build.clean_images(cache=tmp_path / "none") == 0
-
-
-def test_only_what_carries_our_mark_is_removed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="does not carry the mark"):
-        remove_tree(tmp_path)
-
-
-def test_mounts_are_found_innermost_first() -> None:
-    info = r"""1 0 8:1 / / rw - ext4 /dev/vda rw
-2 1 0:5 / /c/a\040b/rootfs/proc rw - proc proc rw
-3 1 0:5 / /c/a\040b/rootfs/proc/sys rw - proc proc rw
-4 1 0:5 / /c/a\040b-other rw - tmpfs tmpfs rw
-"""
-    assert mounts_below(Path("/c/a b"), info) == (
-        Path("/c/a b/rootfs/proc/sys"),
-        Path("/c/a b/rootfs/proc"),
-    )
-
-
-def test_cache_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("UNDERLAY_CACHE_DIR", raising=False)
-    monkeypatch.setenv("HOME", "/home/somebody")
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache_directory() == Path("/home/somebody/.cache/underlay")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache/somebody")
-    assert cache_directory() == Path("/var/cache/somebody/underlay")
-    monkeypatch.setenv("UNDERLAY_CACHE_DIR", str(tmp_path))
-    assert cache_directory() == tmp_path
 
 
 def test_the_image_of_a_checkout_is_found_by_its_key(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import TypeAlias
 import pytest
 
 from provision.__main__ import main
+from provision.marks import Places
 from tests.provision.plans import ROOT, SHIPPED
 from underlay.process import Completed, run
 
@@ -93,3 +97,17 @@ def test_secret_for_an_unknown_owner_is_refused_before_anything_is_written(
     assert done.returncode == 2
     assert "there is no user nobody-of-this-name" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_secret_is_not_written_into_a_file_that_others_hold_open(
+    provision: Provision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provision.__main__._PLACES", Places(settings=tmp_path))
+    file = tmp_path / "password"
+    file.touch(mode=0o644)
+    with file.open() as other:
+        done = provision("secret", "product", str(file), "--owner", pwd.getpwuid(os.getuid()).pw_name)
+        assert other.read() == ""
+    assert done.returncode == 0
+    assert len(file.read_text()) == 64
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600

@@ -10,9 +10,11 @@ import pytest
 from provision import secrets
 from provision.kernel.network import Network
 from provision.marks import Mark, Places
+from provision.resources.file import discover
 from provision.resources.secret import PasswordFile
 from provision.supervisor import Supervisor
 from provision.system import Entry, Ledger, NotOurs, Once, System
+from underlay import durable
 from underlay.errors import Exit
 from underlay.process import Completed
 from underlay.topology import Timeouts
@@ -90,7 +92,7 @@ def test_ledger_is_replaced_whole(ledger: Ledger) -> None:
 
 def test_half_written_draft_is_not_taken_for_the_ledger(ledger: Ledger) -> None:
     ledger.hold("a", "1", "phase1")
-    ledger.path.with_suffix(".new").write_text('{"a": "1", "b"')
+    durable.draft(ledger.path).write_text('{"a": "1", "b"')
     assert list(ledger.read()) == ["a"]
     ledger.hold("c", "3", "phase1")
     assert list(ledger.read()) == ["a", "c"]
@@ -178,3 +180,20 @@ def test_looking_again_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     system.look_again()
     assert system.rules.answer() == "rules 2"
     assert asked == [("iptables-save",)] * 2
+
+
+def test_a_marked_file_of_a_shared_directory_goes_with_the_draft_of_a_killed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provision.resources.file._NETNS", tmp_path / "netns")
+    supervisor = Supervisor("host1", 1, tmp_path / "socket")
+    timeouts = Timeouts(connect=1, command=1, ready=1, cache=1)
+    mark = Mark("phase1", 1, Places(tmp_path / "settings", tmp_path / "state", tmp_path / "run"))
+    system = System("host1", mark, timeouts, Network("host1"), supervisor)
+    path = tmp_path / "netns/edge-1/resolv.conf"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"# {mark.text}\n")
+    durable.draft(path).touch()
+    for found in discover(system, frozenset()):
+        found.remove(system)
+    assert not (tmp_path / "netns").exists()

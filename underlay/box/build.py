@@ -16,8 +16,9 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
-from underlay import packages
-from underlay.box.disk import DISK_BYTES, GRUB_DIRECTORY, make_grub, write_disk
+from underlay import needs, packages
+from underlay.artifacts import refuse_to_wait, space_problems
+from underlay.box.disk import DISK_BYTES, make_grub, write_disk
 from underlay.box.guest import FILES_BOX, find_vagrant_key, furnish
 from underlay.box.overlay import Layer
 from underlay.box.ovf import ovf_text
@@ -45,17 +46,6 @@ _ARCHITECTURE = "amd64"
 _BYTES_NEEDED = 4_000_000_000
 #: Seconds to convert a disk; compressing is what takes it.
 _CONVERT_TIMEOUT = 600.0
-
-#: What building a box needs beside what its image needs.
-NEEDS = (
-    Need("mke2fs", "e2fsprogs", "writes the box's file system"),
-    Need("grub-mkimage", "grub-common", "makes its boot loader"),
-    Need(str(GRUB_DIRECTORY / "boot.img"), "grub-pc-bin", "holds the boot loader's code"),
-    Need("qemu-img", "qemu-utils", "converts its disk"),
-    *(Need(program, "util-linux", "keeps the build to itself") for program in ("unshare", "setpriv")),
-    Need("mount", "mount", "lays the box over the image"),
-)
-_KEY_PACKAGE = "vagrant"
 
 #: Name of the disk in the box. The first is what vagrant-libvirt looks for.
 _DISKS = {Provider.LIBVIRT: "box.img", Provider.VIRTUALBOX: "box-disk001.vmdk"}
@@ -111,7 +101,7 @@ def find_box(provider: Provider, *, root: Path = REPOSITORY, cache: Path | None 
 
 def list_boxes(*, cache: Path | None = None) -> tuple[Box, ...]:
     """Return all finished boxes, the oldest first."""
-    return BoxStore(cache).boxes()
+    return BoxStore(cache).finished()
 
 
 def build_box(
@@ -137,11 +127,11 @@ def build_box(
         if not force and (box := find_box(provider, root=root, cache=cache)) is not None:
             return box  # the other builder made it
         store.sweep()
-        with store.workplace() as place:
+        with store.workplace(provider) as place:
             manifest = _build(place, image, provider, root, progress)
             progress.step("write the box to disk")
             run(("sync", "--file-system", str(place)), timeout=STEP_TIMEOUT, where="box")
-            return store.publish(place, manifest, catalogue_text(manifest, final_file(cache, manifest.folder)))
+            return store.add(place, manifest, catalogue_text(manifest, final_file(cache, manifest.folder)))
 
 
 def clean_boxes(*, keep_images: Collection[str] = (), root: Path = REPOSITORY, cache: Path | None = None) -> int:
@@ -152,7 +142,7 @@ def clean_boxes(*, keep_images: Collection[str] = (), root: Path = REPOSITORY, c
     store = BoxStore(cache)
     if not store.path.exists():
         return 0
-    with ImageStore(cache).locked(_refuse_to_wait):
+    with ImageStore(cache).locked(refuse_to_wait):
         return store.clean(keep={_folder(key, provider, root) for key in keep_images for provider in Provider})
 
 
@@ -165,19 +155,15 @@ def check_box_machine(cache: Path) -> None:
     if os.geteuid() != 0:
         problems.append(Problem("box", "only root can build a box", "run the same command with sudo"))
     problems += packages.problems(missing_packages())
-    existing = next(path for path in (cache, *cache.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free < _BYTES_NEEDED:
-        what = f"{free / 1e9:.1f} GB are free, a build needs {_BYTES_NEEDED / 1e9:.1f} GB"
-        problems.append(Problem(str(existing), what, "make room, or set UNDERLAY_CACHE_DIR to another disk"))
+    problems += space_problems(cache, _BYTES_NEEDED)
     if problems:
         raise NotReady(*problems)
 
 
 def missing_packages() -> tuple[Need, ...]:
     """Return what building a box needs and this machine has not."""
-    key = () if find_vagrant_key() else (Need("vagrant", _KEY_PACKAGE, "has the key that a new box opens with"),)
-    return (*packages.missing(NEEDS), *key)
+    key = () if find_vagrant_key() else (needs.VAGRANT_KEY,)
+    return (*packages.missing(needs.BOX), *key)
 
 
 def catalogue_text(manifest: Manifest, box: Path) -> str:
@@ -208,7 +194,7 @@ def _build(place: Path, image: Image, provider: Provider, root: Path, progress: 
     started = time.monotonic()
     key_file = find_vagrant_key()
     if key_file is None:
-        raise NotReady(Problem("box", "Vagrant's public key is nowhere", f"apt-get install {_KEY_PACKAGE}"))
+        raise NotReady(*packages.problems((needs.VAGRANT_KEY,)))
     scratch = place / "scratch"
     scratch.mkdir()
     progress.step("configure the virtual machine")
@@ -275,7 +261,3 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def _folder(image_key: str, provider: Provider, root: Path) -> str:
     return folder_name(image_key, provider, box_key(image_key, provider, root))
-
-
-def _refuse_to_wait(owner: str) -> None:
-    raise NotReady(Problem("box", f"an image or box is being built (process {owner})", "wait for its end, then clean"))

@@ -11,9 +11,11 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from underlay import needs
 from underlay.box.overlay import Layer, run_overlaid
 from underlay.errors import NotReady, Problem
-from underlay.image.isolate import STEP_TIMEOUT, search_path
+from underlay.image.isolate import STEP_TIMEOUT
+from underlay.packages import search_path
 from underlay.process import run
 
 _SECTOR = 512
@@ -37,7 +39,7 @@ _CHS_BEYOND = b"\xfe\xff\xff"
 _SIGNATURE = b"\x55\xaa"
 
 #: GRUB's files for a PC with a BIOS, of the Debian package grub-pc-bin.
-GRUB_DIRECTORY = Path("/usr/lib/grub/i386-pc")
+GRUB_DIRECTORY = Path(needs.GRUB.sign).parent
 _GRUB_FORMAT = "i386-pc"
 #: All that the boot menu uses: nothing is loaded from the disk but the menu, the kernel and its initramfs.
 _GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "linux", "serial", "terminal", "echo", "test", "minicmd")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from underlay import machine, packages
+from underlay import needs, packages
 from underlay.box.build import BOX_NAME, box_key, build_box, clean_boxes, list_boxes, missing_packages
 from underlay.box.store import Box, Provider
 from underlay.cli.progress import Bar
@@ -46,7 +46,7 @@ def build(*, force: bool) -> None:
       ./lab image build --force
     """
     with Bar() as bar:
-        packages.install_missing(machine.NEEDS, bar, lambda text: click.echo(text, err=True))
+        packages.install_missing(needs.IMAGE, bar, lambda text: click.echo(text, err=True))
         built = build_image(progress=bar, force=force)
     click.echo(f"image {built.key}  sha256 {built.sha256}")
     click.echo(f"{decimal(built.size_bytes)} in {built.path}")
@@ -73,7 +73,7 @@ def box(*, provider: str, force: bool) -> None:
       ./lab image box --provider virtualbox
     """
     with Bar() as bar:
-        packages.install_missing((*machine.NEEDS, *missing_packages()), bar, lambda text: click.echo(text, err=True))
+        packages.install_missing((*needs.IMAGE, *missing_packages()), bar, lambda text: click.echo(text, err=True))
         built = build_box(Provider(provider), progress=bar, force=force)
     click.echo(f"box {BOX_NAME} {built.version} for {built.provider}  sha256 {built.sha256}")
     click.echo(f"{decimal(built.size_bytes)} in {built.file}")

@@ -32,7 +32,7 @@ def up(settings: Settings, *, no_phase: bool) -> None:
       ./lab up --no-phase
       ./lab --plan other.yaml up      a second lab beside the first
     """
-    from underlay import machine, packages
+    from underlay import machine, needs, packages
     from underlay.hosts.namespace import labs as namespaces
     from underlay.hosts.namespace.state import store
     from underlay.image import build_image, use_image
@@ -42,7 +42,7 @@ def up(settings: Settings, *, no_phase: bool) -> None:
     for note in machine.collisions(plan):
         click.echo(f"note: {note}", err=True)
     with Bar() as bar:
-        packages.install_missing(machine.NEEDS, bar, lambda text: click.echo(text, err=True))
+        packages.install_missing((*needs.HOSTS, *needs.IMAGE), bar, lambda text: click.echo(text, err=True))
         image = build_image(progress=bar)
         use_image(image, plan.lab, store(plan.lab).directory)
         lab = namespaces.up(plan, image.rootfs, REPOSITORY, bar)

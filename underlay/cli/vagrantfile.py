@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from underlay.artifacts import cache_directory
 from underlay.errors import UnderlayError
 from underlay.hosts.vagrant import kvm
-from underlay.image.store import cache_directory
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -30,15 +30,14 @@ def start() -> None:
     Example:
       ./lab vm-env start
     """
-    from underlay import machine, packages
+    from underlay import needs, packages
     from underlay.box.build import missing_packages
-    from underlay.hosts.vagrant import cli as vagrantcli
     from underlay.hosts.vagrant import environment as vmenv
 
     with Bar() as bar:
         if vmenv.is_wanted():
-            needs = (*machine.NEEDS, *vmenv.NEEDS, *vagrantcli.NEEDS, *missing_packages())
-            packages.install_missing(needs, bar, lambda text: click.echo(text, err=True))
+            wanted = (*needs.HOSTS, *needs.IMAGE, *needs.LIBVIRT_OF_OURS, *needs.VAGRANT, *missing_packages())
+            packages.install_missing(wanted, bar, lambda text: click.echo(text, err=True))
         done = vmenv.start(bar)
     if done:
         click.echo(f"libvirt runs in a network of its own ({vmenv.PIN}); use it with ./lab vagrant ...")

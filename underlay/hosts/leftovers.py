@@ -10,22 +10,25 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from underlay import process
+from underlay import mountinfo, process
 from underlay.errors import NotReady
 from underlay.hosts.namespace import cgroups
 from underlay.hosts.namespace.processes import all_pids, command_of, identify, namespace_of
 from underlay.hosts.namespace.state import MACHINE_S, RUN_DIRECTORY, state_directory
 from underlay.hosts.vagrant import environment as vmenv
 from underlay.hosts.vagrant import labs as vagrant
+from underlay.mountinfo import Mount
 
 _PROC_NET = Path("/proc/sys/net")
 #: Settings that the kernel changes by itself: counts and statistics.
 _RESTLESS = re.compile(r"nf_conntrack_count$|\bdentry|/flush$|nf_conntrack_max$")
 _RULES = (("iptables-save",), ("ip6tables-save",), ("nft", "list", "ruleset"))
+#: The root of an nsfs mount is the namespace itself.
+_NAMESPACE = re.compile(r"net:\[(\d+)\]")
 #: What changes in a list of rules without a rule changing: counters, and the time in a comment.
 _COUNTERS = re.compile(r"\[\d+:\d+\]|packets \d+ bytes \d+|^#.*$", re.MULTILINE)
 
@@ -54,12 +57,12 @@ class MachineState:
 
 def machine_snapshot() -> MachineState:
     """Return what the machine holds now, as seen from the caller's own namespaces. Needs root; takes about 0.1 s."""
-    mountinfo = Path("/proc/self/mountinfo").read_text()
+    mounts = mountinfo.mounts()
     return MachineState(
-        namespaces=_namespaces(mountinfo),
+        namespaces=_namespaces(mounts),
         links={name: "" for _, name in socket.if_nameindex()},
-        mounts=mount_points(mountinfo),
-        cgroups=_cgroups(mountinfo),
+        mounts=mount_points(mounts),
+        cgroups=_cgroups(mounts),
         processes=_processes(),
         rules=dict(_rules()),
         sysctls=dict(_sysctls()),
@@ -84,13 +87,12 @@ def diff(before: MachineState, after: MachineState) -> list[str]:
     return lines
 
 
-def mount_points(mountinfo: str) -> dict[str, str]:
-    """Return the mount points of a mountinfo text with their types; a path mounted twice has both."""
+def mount_points(mounts: Sequence[Mount]) -> dict[str, str]:
+    """Return the mount points with their types; a path mounted twice has both."""
     found: dict[str, str] = {}
-    for line in mountinfo.splitlines():
-        left, _, right = line.partition(" - ")
-        path, kind = cgroups.unescape(left.split()[4]), right.split()[0]
-        found[path] = f"{found[path]}+{kind}" if path in found else kind
+    for mount in mounts:
+        path = str(mount.point)
+        found[path] = f"{found[path]}+{mount.kind}" if path in found else mount.kind
     return found
 
 
@@ -99,16 +101,15 @@ def without_counters(rules: str) -> str:
     return _COUNTERS.sub("", rules)
 
 
-def _namespaces(mountinfo: str) -> dict[str, str]:
-    # The root of an nsfs mount is the namespace itself: net:[4026532001].
-    mounted = re.findall(r"\bnet:\[(\d+)\]", mountinfo)
+def _namespaces(mounts: Sequence[Mount]) -> dict[str, str]:
+    mounted = [match[1] for mount in mounts if (match := _NAMESPACE.fullmatch(mount.root))]
     used = [str(inode) for pid in all_pids() if (inode := namespace_of(pid, "net"))]
     named = [str(path.stat().st_ino) for path in Path("/run/netns").glob("*")]
     return dict.fromkeys([*mounted, *used, *named], "")
 
 
-def _cgroups(mountinfo: str) -> dict[str, str]:
-    found = cgroups.hierarchies(mountinfo)
+def _cgroups(mounts: Sequence[Mount]) -> dict[str, str]:
+    found = cgroups.hierarchies(mounts)
     return {directory: "" for hierarchy in found for directory, _, _ in os.walk(hierarchy.mount)}
 
 

@@ -15,12 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
+from underlay import needs, packages
+from underlay.artifacts import refuse_to_wait, space_problems
 from underlay.errors import CheckFailed, NotReady, Problem
 from underlay.image import customise, pythonenv, recipe
-from underlay.image.isolate import BUILD_TIMEOUT, STEP_TIMEOUT, bound, search_path, secluded
+from underlay.image.isolate import BUILD_TIMEOUT, STEP_TIMEOUT, bound, secluded
 from underlay.image.lockfile import compare_locks, debian_packages, lock_text, python_packages
 from underlay.image.store import Image, ImageStore, Manifest, Workplace, image_users, refuse_in_use
 from underlay.image.tree import compare_trees, parse_tree, read_tree, tree_digest, tree_text
+from underlay.packages import search_path
 from underlay.process import run
 from underlay.progress import Progress
 from underlay.repository import REPOSITORY
@@ -33,10 +36,6 @@ _WATCH_INTERVAL = 0.2
 _TAIL = 2000
 #: Differences that a message lists; more of them say nothing more.
 _LISTED = 100
-
-#: Program that must be there, and the Debian package that brings it.
-_TOOLS = {"mmdebstrap": "mmdebstrap", "setpriv": "util-linux", "unshare": "util-linux", "chroot": "coreutils"}
-_KEYRINGS = tuple(Path(f"/usr/share/keyrings/debian-archive-keyring.{suffix}") for suffix in ("gpg", "pgp"))
 
 _PHASE = re.compile(r"^I: (running apt-get update|downloading packages|extracting|installing \w+ packages|cleaning)")
 _PLANNED = re.compile(r"^\d+ upgraded, (\d+) newly installed")
@@ -81,7 +80,7 @@ def find_image(key: str | None = None, *, root: Path = REPOSITORY, cache: Path |
 
 def list_images(*, cache: Path | None = None) -> tuple[Image, ...]:
     """Return all finished images, the oldest first."""
-    return ImageStore(cache).images()
+    return ImageStore(cache).finished()
 
 
 def build_image(
@@ -104,12 +103,13 @@ def build_image(
             if not force:
                 return present  # the other builder made it
             refuse_in_use((present,))
-        with store.workplace(key) as place:
+        with store.workplace(key) as path:
+            place = Workplace(path)
             built = _build(place, key, root, progress)
             progress.step("write the image to disk")
-            place.write(built.manifest, built.packages, built.tree)
-            run(("sync", "--file-system", str(place.path)), timeout=STEP_TIMEOUT, where="image")
-            return store.publish(place, key)
+            place.write(built.packages, built.tree)
+            run(("sync", "--file-system", str(path)), timeout=STEP_TIMEOUT, where="image")
+            return store.publish(path, key, built.manifest)
 
 
 def clean_images(*, keep: Collection[str] = (), cache: Path | None = None) -> int:
@@ -120,10 +120,9 @@ def clean_images(*, keep: Collection[str] = (), cache: Path | None = None) -> in
     store = ImageStore(cache)
     if not store.path.exists():
         return 0
-    with store.locked(_refuse_to_wait):
-        unwanted = [image for image in store.images() if image.key not in keep]
-        refuse_in_use(unwanted)
-        return store.sweep() + sum(store.remove(image) for image in unwanted)
+    with store.locked(refuse_to_wait):
+        refuse_in_use([image for image in store.finished() if image.key not in keep])
+        return store.clean(keep)
 
 
 def used_keys(*, cache: Path | None = None) -> tuple[str, ...]:
@@ -148,8 +147,8 @@ def verify_image(*, progress: Progress, root: Path = REPOSITORY, cache: Path | N
     _compare(image, recorded, found, "it is not as it was built", "make it anew: underlay image build --force")
     with store.locked(lambda owner: progress.step(f"wait for another build (process {owner})")):
         store.sweep()
-        with store.workplace(key) as place:
-            built = _build(place, key, root, progress)
+        with store.workplace(key) as path:
+            built = _build(Workplace(path), key, root, progress)
     changes = compare_locks(image.lock.read_text(), built.packages)
     if changes:
         hint = f"the archive has newer packages since {image.built:%Y-%m-%d}: image build --force takes them"
@@ -168,21 +167,11 @@ def check_machine(cache: Path) -> None:
     problems: list[Problem] = []
     if os.geteuid() != 0:
         problems.append(Problem("image", "only root can build an image", "run the same command with sudo"))
-    missing = sorted(
-        {package for program, package in _TOOLS.items() if shutil.which(program, path=search_path()) is None}
-    )
-    if not any(path.exists() for path in _KEYRINGS):
-        missing.append("debian-archive-keyring")
-    if missing:
-        what = f"missing on this machine: {', '.join(missing)}"
-        problems.append(Problem("image", what, f"apt-get install {' '.join(missing)}"))
+    problems += packages.problems(packages.missing(needs.IMAGE))
     if importlib.util.find_spec("pip") is None:
-        problems.append(Problem("image", f"{sys.executable} has no pip", "apt-get install python3-pip"))
-    existing = next(path for path in (cache, *cache.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free < _BYTES_NEEDED:
-        what = f"{free / 1e9:.1f} GB are free, a build needs {_BYTES_NEEDED / 1e9:.1f} GB"
-        problems.append(Problem(str(existing), what, "make room, or set UNDERLAY_CACHE_DIR to another disk"))
+        what = f"{sys.executable} has no pip, which {needs.PIP.why}"
+        problems.append(Problem("image", what, packages.how((needs.PIP,))))
+    problems += space_problems(cache, _BYTES_NEEDED)
     if problems:
         raise NotReady(*problems)
     probe = run(secluded(("true",)), timeout=STEP_TIMEOUT, check=False)
@@ -289,7 +278,3 @@ def _compare(image: Image, before: str, after: str, what: str, hint: str) -> Non
     if len(differences) > _LISTED:
         problems.append(Problem(where, f"and {len(differences) - _LISTED} more files"))
     raise CheckFailed(*problems)
-
-
-def _refuse_to_wait(owner: str) -> None:
-    raise NotReady(Problem("image", f"an image is being built (process {owner})", "wait for its end, then clean"))

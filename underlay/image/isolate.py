@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,11 +24,6 @@ INSIDE = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
 }
-
-
-def search_path() -> str:
-    """Return where programs are looked for: ``su`` leaves root with a PATH that lacks the system's own."""
-    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
 def bound(argv: Sequence[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from underlay.hosts.namespace.cgroups import Hierarchy, hierarchies, in_group, lab_directories, lab_group, members
+from underlay.mountinfo import parse
 
 V2 = """\
 24 30 0:22 / /proc rw,nosuid shared:12 - proc proc rw
@@ -42,7 +43,7 @@ FIRST = (
     ],
 )
 def test_hierarchies_are_read_from_mountinfo(mountinfo: str, expected: tuple[Hierarchy, ...]) -> None:
-    assert hierarchies(mountinfo) == expected
+    assert hierarchies(parse(mountinfo.encode())) == expected
 
 
 def test_a_lab_has_one_directory_in_each_hierarchy() -> None:

@@ -11,16 +11,17 @@ from underlay.errors import NotReady
 from underlay.hosts.namespace import boot, power
 from underlay.hosts.namespace.launch import Order
 from underlay.hosts.namespace.preflight import filesystem_of
+from underlay.mountinfo import parse
 from underlay.topology import Plan, load_plan
 
 PLAN = load_plan(Path(__file__).parents[3] / "topology.yaml")
 IMAGE, REPOSITORY = Path("/image"), Path("/repository")
-MOUNTINFO = """\
+MOUNTS = parse(b"""\
 27 1 254:0 / / rw - overlay overlay rw
 60 27 254:1 / /var/lib rw - ext4 /dev/vdb rw
 61 60 0:40 / /var/lib/a\\040b rw - tmpfs tmpfs rw
 62 60 0:41 / /var/lib/a\\040b rw - xfs /dev/vdc rw
-"""
+""")
 
 
 def digests(plan: Plan) -> list[str]:
@@ -102,7 +103,7 @@ def test_an_image_without_a_supervisor_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_the_filesystem_of_a_path_is_that_of_the_nearest_latest_mount(path: str, expected: str) -> None:
-    assert filesystem_of(MOUNTINFO, Path(path)) == expected
+    assert filesystem_of(MOUNTS, Path(path)) == expected
 
 
 def test_a_failed_step_is_told_in_words() -> None:

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from underlay.hosts.namespace import wire
+from underlay.mountinfo import parse
 
-MOUNTINFO = """\
+MOUNTS = parse(b"""\
 22 27 0:21 / /proc rw,relatime - proc proc rw
 80 27 0:4 net:[4026532202] /run/underlay/shop/net rw shared:9 - nsfs nsfs rw
 81 80 0:4 net:[4026532203] /run/underlay/shop/net rw shared:9 - nsfs nsfs rw
 82 27 0:4 net:[4026532204] /run/underlay/shop-2/net rw - nsfs nsfs rw
-"""
+""")
 
 
 def test_a_hardware_address_is_stable_local_and_unicast() -> None:
@@ -37,4 +38,4 @@ def test_the_bridge_gets_the_planned_address_and_size() -> None:
 
 @pytest.mark.parametrize(("lab", "count"), [("shop", 2), ("shop-2", 1), ("sho", 0)])
 def test_mounts_are_counted_on_exactly_one_path(lab: str, count: int) -> None:
-    assert wire.mounts_on(MOUNTINFO, Path(f"/run/underlay/{lab}/net")) == count
+    assert wire.mounts_on(MOUNTS, Path(f"/run/underlay/{lab}/net")) == count

@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from underlay.hosts.namespace.libc import (
+from underlay import libc
+from underlay.libc import (
     MS_BIND,
     MS_NODEV,
     MS_NOEXEC,
@@ -30,7 +31,6 @@ from underlay.hosts.namespace.libc import (
     MS_REC,
     MS_REMOUNT,
     NAMESPACES,
-    Libc,
 )
 
 _GIGA = "mode=755,size=1g"
@@ -127,7 +127,7 @@ def step(name: str) -> Iterator[None]:
         raise StepError(f"{name}: {error.strerror}{place}") from error
 
 
-def enter_namespaces(libc: Libc, spec: Spec) -> None:
+def enter_namespaces(spec: Spec) -> None:
     """Join the host's control groups, then leave all of the machine's namespaces (the pid one at the next fork)."""
     with step("join the control groups"):
         for group in spec.groups:
@@ -151,7 +151,7 @@ def enter_namespaces(libc: Libc, spec: Spec) -> None:
         libc.mount("none", "/", flags=MS_REC | MS_PRIVATE)
 
 
-def become_host(libc: Libc, spec: Spec, wait: Callable[[], None], log: int) -> NoReturn:
+def become_host(spec: Spec, wait: Callable[[], None], log: int) -> NoReturn:
     """Build the host's view of the world, ``wait`` for its cable, and become its supervisor."""
     os.setsid()
     with step("set the host name"):
@@ -159,7 +159,7 @@ def become_host(libc: Libc, spec: Spec, wait: Callable[[], None], log: int) -> N
     with step("open what comes from outside"):
         sources = {name: os.open(path, os.O_PATH | os.O_CLOEXEC) for name, path in _sources(spec)}
     with step("mount the disk"):
-        _mount_disk(libc, spec)
+        _mount_disk(spec)
     with step("change the root"):
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         os.chdir(f"{spec.directory}/root")
@@ -167,19 +167,19 @@ def become_host(libc: Libc, spec: Spec, wait: Callable[[], None], log: int) -> N
         os.chroot(".")
         os.chdir("/")
     with step("mount /proc, /sys and /dev"):
-        _mount(libc, "proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-        _mount(libc, "sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-        _make_dev(libc)
+        _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        _mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        _make_dev()
     with step("mount the repository and the disk for containers"):
-        _bind(libc, sources["repository"], spec.repository_at, read_only=True)
-        _bind(libc, sources["docker"], "/var/lib/docker")
+        _bind(sources["repository"], spec.repository_at, read_only=True)
+        _bind(sources["docker"], "/var/lib/docker")
     with step("mount the control groups"):
-        _mount_groups(libc, spec, sources)
+        _mount_groups(spec, sources)
     with step("protect the machine's settings"):
-        _protect(libc)
+        _protect()
     with step("mount /run and /tmp"):
-        _mount(libc, "tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, _GIGA)
-        _mount(libc, "tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=1g")  # noqa: S108 - the host's own
+        _mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, _GIGA)
+        _mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=1g")  # noqa: S108 - the host's own
         Path("/run/lock").mkdir(mode=0o1777)
     with step("leave the machine's root"):
         os.fchdir(root)
@@ -216,7 +216,7 @@ def _set_defaults() -> None:
             path.write_text(str(value))
 
 
-def _mount_disk(libc: Libc, spec: Spec) -> None:
+def _mount_disk(spec: Spec) -> None:
     own = _escape(spec.directory)
     data = f"lowerdir={_escape(spec.lower)},upperdir={own}/upper,workdir={own}/work"
     libc.mount("overlay", f"{spec.directory}/root", "overlay", 0, data)
@@ -227,20 +227,20 @@ def _escape(path: str) -> str:
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
-def _mount(libc: Libc, source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
+def _mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
     Path(target).mkdir(parents=True, exist_ok=True)
     libc.mount(source, target, kind, flags, data)
 
 
-def _bind(libc: Libc, source: int, target: str, *, read_only: bool = False) -> None:
+def _bind(source: int, target: str, *, read_only: bool = False) -> None:
     Path(target).mkdir(parents=True, exist_ok=True)
     libc.mount(f"/proc/self/fd/{source}", target, flags=MS_BIND)
     if read_only:  # a bind mount takes flags only when it is mounted again (mount(2))
         libc.mount("none", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
 
 
-def _make_dev(libc: Libc) -> None:
-    _mount(libc, "tmpfs", "/dev", "tmpfs", MS_NOSUID, "mode=755,size=64k")
+def _make_dev() -> None:
+    _mount("tmpfs", "/dev", "tmpfs", MS_NOSUID, "mode=755,size=64k")
     dev = Path("/dev")
     os.umask(0)
     for directory in ("net", "pts", "shm"):
@@ -254,17 +254,17 @@ def _make_dev(libc: Libc) -> None:
     libc.mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")  # noqa: S108 - the host's own
 
 
-def _mount_groups(libc: Libc, spec: Spec, sources: dict[str, int]) -> None:
+def _mount_groups(spec: Spec, sources: dict[str, int]) -> None:
     top = "/sys/fs/cgroup"
     if any(group.place for group in spec.groups):
-        _mount(libc, "tmpfs", top, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=64k")
+        _mount("tmpfs", top, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=64k")
     for group in spec.groups:
-        _bind(libc, sources[f"group {group.place}"], f"{top}/{group.place}".rstrip("/"))
+        _bind(sources[f"group {group.place}"], f"{top}/{group.place}".rstrip("/"))
         for alias in group.aliases:
             Path(top, alias).symlink_to(group.place)
 
 
-def _protect(libc: Libc) -> None:
+def _protect() -> None:
     # Settings outside of net belong to the machine, not to a namespace; so does the key that reboots it.
     libc.mount("/proc/sys", "/proc/sys", flags=MS_BIND)
     libc.mount("/proc/sys/net", "/proc/sys/net", flags=MS_BIND)

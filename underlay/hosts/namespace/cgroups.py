@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from underlay import mountinfo
 from underlay.errors import NotReady, Problem
 from underlay.hosts.namespace.processes import Process, identify
+from underlay.mountinfo import Mount
 from underlay.wait import NotYet, until
 
 #: On cgroup v2 a group that passes controllers on must hold no processes itself, so those of a host are in a leaf.
@@ -35,30 +37,26 @@ class Hierarchy:
     aliases: tuple[str, ...] = ()
 
 
-def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
-    """Return the hierarchies that a /proc/PID/mountinfo text shows, each once, v1 first.
+def hierarchies(mounts: Sequence[Mount]) -> tuple[Hierarchy, ...]:
+    """Return the hierarchies among these mounts, each once, v1 first.
 
     A machine has v1 hierarchies, one v2 tree, or both (then v2 carries no controllers: "hybrid").
     """
-    seen: dict[str, tuple[Path, str, str]] = {}
-    for line in mountinfo.splitlines():
-        left, _, right = line.partition(" - ")
-        before, after = left.split(), right.split()
-        if len(before) < 6 or len(after) < 3 or after[0] not in {"cgroup", "cgroup2"}:
-            continue
-        device, mount = before[2], Path(unescape(before[4]))
-        # The same tree may be mounted twice; the first is where programs look for it.
-        seen.setdefault(device, (mount, after[0], after[2]))
-    first = [(mount, options) for mount, kind, options in seen.values() if kind == "cgroup"]
-    second = [mount for mount, kind, _ in seen.values() if kind == "cgroup2"]
-    found = [Hierarchy(mount, 1, mount.name, _aliases(mount, options)) for mount, options in first]
-    found += [Hierarchy(mount, 2, mount.name if first else "") for mount in second[:1]]
+    seen: dict[str, Mount] = {}
+    for mount in mounts:
+        if mount.kind in {"cgroup", "cgroup2"}:
+            # The same tree may be mounted twice; the first is where programs look for it.
+            seen.setdefault(mount.device, mount)
+    first = [mount for mount in seen.values() if mount.kind == "cgroup"]
+    second = [mount.point for mount in seen.values() if mount.kind == "cgroup2"]
+    found = [Hierarchy(mount.point, 1, mount.point.name, _aliases(mount)) for mount in first]
+    found += [Hierarchy(point, 2, point.name if first else "") for point in second[:1]]
     return tuple(found)
 
 
 def own_hierarchies() -> tuple[Hierarchy, ...]:
     """Return the hierarchies of this machine; NotReady when there is none."""
-    found = hierarchies(Path("/proc/self/mountinfo").read_text())
+    found = hierarchies(mountinfo.mounts())
     if not found:
         raise NotReady(
             Problem("this machine", "no control groups are mounted", "mount them: mount -t cgroup2 none /sys/fs/cgroup")
@@ -185,14 +183,6 @@ def _copy_cpuset(directory: Path) -> None:
             target.write_text((directory.parent / name).read_text().strip())
 
 
-def _aliases(mount: Path, options: str) -> tuple[str, ...]:
-    names = mount.name.split(",")
-    return tuple(name for name in options.split(",") if name in names and name != mount.name)
-
-
-def unescape(text: str) -> str:
-    """Return a path of mountinfo as it is."""
-    # proc(5): space, tab, newline and backslash stand as three octal digits.
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, character)
-    return text
+def _aliases(mount: Mount) -> tuple[str, ...]:
+    names = mount.point.name.split(",")
+    return tuple(name for name in mount.super_options.split(",") if name in names and name != mount.point.name)

@@ -13,9 +13,9 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from underlay import libc
 from underlay.errors import NotReady
 from underlay.hosts.namespace import boot, wire
-from underlay.hosts.namespace.libc import Libc
 
 _GO = b"go"
 
@@ -70,7 +70,6 @@ class _Pipe:
 
 def launch(order: Order) -> Answer:
     """Start a host and return when its supervisor has been started and its cable is plugged in."""
-    libc = Libc()
     libc.die_with_parent()
     if os.getppid() != order.parent:  # it ended before the line above
         return Answer(0, "the program that ordered this host has ended")
@@ -78,7 +77,7 @@ def launch(order: Order) -> Answer:
     launcher = os.getpid()
     middle = os.fork()
     if middle == 0:
-        _middle(libc, order, launcher, born, go, said)
+        _middle(order, launcher, born, go, said)
     words, number, release = said.keep_reading(), born.keep_reading(), go.keep_writing()
     pid = int(_read_all(number) or b"0")
     os.waitpid(middle, 0)
@@ -98,7 +97,7 @@ def launch(order: Order) -> Answer:
     return Answer(0 if failed else pid, failed)
 
 
-def _middle(libc: Libc, order: Order, launcher: int, born: _Pipe, go: _Pipe, said: _Pipe) -> None:
+def _middle(order: Order, launcher: int, born: _Pipe, go: _Pipe, said: _Pipe) -> None:
     # The pid namespace begins with the next fork, so the process that leaves the machine's namespaces is not the host's
     # first one. It ends at once; what it forked is adopted by the machine's init.
     words, number, waiting = said.keep_writing(), born.keep_writing(), go.keep_reading()
@@ -111,13 +110,13 @@ def _middle(libc: Libc, order: Order, launcher: int, born: _Pipe, go: _Pipe, sai
         )
         os.dup2(log, sys.stdout.fileno())  # or whoever reads our standard output would wait for the host to end
         os.dup2(log, sys.stderr.fileno())
-        boot.enter_namespaces(libc, order.spec)
+        boot.enter_namespaces(order.spec)
         pid = os.fork()
         if pid:
             os.write(number, str(pid).encode())
             os._exit(0)
         os.close(number)
-        boot.become_host(libc, order.spec, lambda: _wait_for_cable(waiting), log)
+        boot.become_host(order.spec, lambda: _wait_for_cable(waiting), log)
     except boot.StepError as error:
         os.write(words, str(error).encode())
     except BaseException as error:

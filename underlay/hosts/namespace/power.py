@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import configparser
 import hashlib
-import http.client
 import json
 import os
 import shutil
-import socket
 import sys
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from underlay import process
+from underlay import process, unixhttp
 from underlay.errors import NotReady, Problem
 from underlay.hosts import layout
 from underlay.hosts.namespace import boot, cgroups, wire
@@ -28,6 +26,8 @@ from underlay.wait import NotYet, until
 _CONFIGURATION = "/etc/supervisor/supervisord.conf"
 _SUPERVISOR = ("/usr/bin/supervisord", "-n", "-c", _CONFIGURATION)
 _TAIL = 2000
+#: Seconds for one answer of a host's supervisor; it is asked again.
+_ANSWER_S = 1.0
 
 
 def wire_digest(plan: Plan) -> str:
@@ -145,29 +145,14 @@ def supervisor_socket(image: Path) -> str:
     return path.removeprefix("/var") if path.startswith("/var/run/") else path
 
 
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=1)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
 def _ask_supervisor(path: Path) -> str:
     body = "<methodCall><methodName>supervisor.getState</methodName></methodCall>"
-    connection = _Connection(path)
+    headers = {"Content-Type": "text/xml"}
     try:
-        connection.request("POST", "/RPC2", body, {"Content-Type": "text/xml"})
-        return connection.getresponse().read().decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
+        said = unixhttp.request(path, "POST", "/RPC2", timeout=_ANSWER_S, body=body, headers=headers)
+    except OSError as error:
         return f"no answer ({error})"
-    finally:
-        connection.close()
+    return said.body.decode(errors="replace")
 
 
 def _group(hierarchy: cgroups.Hierarchy, made: Path) -> boot.Group:

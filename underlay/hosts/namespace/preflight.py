@@ -6,21 +6,16 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from underlay import process
+from underlay import mountinfo, needs, packages, process
 from underlay.errors import NotReady, Problem
 from underlay.hosts.namespace import cgroups
 from underlay.hosts.namespace.state import DIRECTORY_VARIABLE, state_directory
+from underlay.mountinfo import Mount
 
 _MACHINE = "this machine"
-_PROGRAMS = {
-    "ip": "iproute2",
-    "nsenter": "util-linux",
-    "unshare": "util-linux",
-    "umount": "mount",
-    "tee": "coreutils",
-}
 #: The namespaces of a host, as options of unshare(1).
 _KINDS = ("mount", "uts", "ipc", "net", "pid", "cgroup")
 _BRIDGED = Path("/proc/sys/net/bridge")
@@ -36,11 +31,7 @@ def preflight() -> list[Problem]:
     """
     if os.geteuid() != 0:
         return [Problem(_MACHINE, "only root can make namespace hosts", "run it as root (sudo)")]
-    problems = [
-        Problem(_MACHINE, f"the program `{program}` is not installed", f"install it: apt-get install {package}")
-        for program, package in _PROGRAMS.items()
-        if shutil.which(program) is None
-    ]
+    problems = packages.problems(packages.missing(needs.HOSTS))
     for check in (_namespaces, _control_groups, _overlay, _bridged):
         problems += check()
     return problems
@@ -96,25 +87,21 @@ def _overlay() -> list[Problem]:
         return [Problem(_MACHINE, "this kernel has no overlayfs", "load it: modprobe overlay")]
     directory = state_directory()
     existing = next(path for path in (directory, *directory.parents) if path.exists())
-    kind = filesystem_of(Path("/proc/self/mountinfo").read_text(), existing.resolve())
+    kind = filesystem_of(mountinfo.mounts(), existing.resolve())
     if kind in {"overlay", "nfs", "nfs4", "vfat", "9p", "fuse", "virtiofs"}:
         hint = f"set {DIRECTORY_VARIABLE} to a directory on a disk of this machine (ext4, xfs, btrfs)"
         return [Problem(str(directory), f"the disks of hosts cannot lie on {kind}", hint)]
     return []
 
 
-def filesystem_of(mountinfo: str, path: Path) -> str:
-    """Return the type of the filesystem that a mountinfo text shows for a path without links ("" if it shows none)."""
+def filesystem_of(mounts: Sequence[Mount], path: Path) -> str:
+    """Return the type of the filesystem that a path without links is on ("" if none of these mounts holds it)."""
     best, kind = -1, ""
-    for line in mountinfo.splitlines():
-        left, _, right = line.partition(" - ")
-        before, after = left.split(), right.split()
-        if len(before) < 5 or not after:
-            continue
-        mount = Path(cgroups.unescape(before[4]))
+    for mount in mounts:
+        depth = len(mount.point.parts)
         # Of two mounts on one path the later one is seen.
-        if path.is_relative_to(mount) and len(mount.parts) >= best:
-            best, kind = len(mount.parts), after[0]
+        if path.is_relative_to(mount.point) and depth >= best:
+            best, kind = depth, mount.kind
     return kind
 
 

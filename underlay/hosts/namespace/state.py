@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from underlay import durable
 from underlay.errors import InputError, NotReady, Problem
 from underlay.hosts.namespace.processes import Process
 from underlay.wait import NotYet, until
@@ -149,22 +150,13 @@ class Store:
 
     def write(self, state: LabState) -> None:
         """Replace the record in one step: a reader, or a power cut, sees the old one or the new one."""
-        new = self._file.with_suffix(".new")
-        with new.open("w") as file:
-            file.write(to_json(state))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._file)
+        durable.replace(self._file, to_json(state))
 
     def make_secret(self) -> None:
         """Make the lab's secret (32 random bytes as hexadecimal digits) unless it has one; the caller has the lock."""
         path = self.directory / "secret"
         if not path.exists():
-            new = path.with_suffix(".new")
-            new.unlink(missing_ok=True)
-            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(32))
-            new.replace(path)
+            durable.replace(path, secrets.token_hex(32), mode=0o600)
 
     def secret(self) -> str:
         """Return the lab's secret."""

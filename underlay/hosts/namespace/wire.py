@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from underlay import process
+from underlay import mountinfo, process
+from underlay.mountinfo import Mount
 
 #: The bridge's name within the underlay's namespace.
 BRIDGE = "underlay0"
@@ -114,12 +115,12 @@ def enter_argv(pin: Path) -> tuple[str, ...]:
 
 def is_pinned(pin: Path) -> bool:
     """Whether a namespace is mounted on that file."""
-    return mounts_on(Path("/proc/self/mountinfo").read_text(), pin) > 0
+    return mounts_on(mountinfo.mounts(), pin) > 0
 
 
-def mounts_on(mountinfo: str, path: Path) -> int:
-    """Return how many mounts a mountinfo text shows on exactly that path."""
-    return sum(1 for line in mountinfo.splitlines() if line.split()[4:5] == [str(path)])
+def mounts_on(mounts: Sequence[Mount], path: Path) -> int:
+    """Return how many of these mounts are on exactly that path."""
+    return sum(mount.point == path for mount in mounts)
 
 
 def release(pin: Path, *, timeout: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from underlay import process
+from underlay import needs, packages, process
 from underlay.errors import NotReady, Problem
 from underlay.hosts.vagrant import environment as vmenv
 from underlay.hosts.vagrant.hypervisors import domain_name
@@ -109,9 +108,7 @@ def check(plan: Plan, provider: str, known: Sequence[str]) -> None:
     """Raise NotReady with everything that keeps the plan's hosts from starting; ``known``: hosts that were made."""
     meminfo = Path("/proc/meminfo")
     problems = list(memory_problems(plan, known, meminfo.read_text())) if meminfo.exists() else []
-    if shutil.which("rsync") is None:
-        problems.append(Problem(_MACHINE, "rsync is not installed: it copies the repository to the hosts",
-                                "install it: apt-get install rsync"))  # fmt: skip
+    problems += packages.problems(packages.missing((needs.RSYNC,)))
     if provider == "virtualbox":
         allowed = VBOX_NETWORKS.read_text() if VBOX_NETWORKS.exists() else None
         problems += range_problems(plan, allowed)
@@ -124,11 +121,8 @@ def check(plan: Plan, provider: str, known: Sequence[str]) -> None:
 def unreachable() -> list[Problem]:
     """Say why libvirt cannot be used from here, if it cannot."""
     where = vmenv.uri()
-    if shutil.which("virsh") is None:
-        hint = (
-            "install it: apt-get install --no-install-recommends libvirt-daemon-system libvirt-clients vagrant-libvirt"
-        )
-        return [Problem(_MACHINE, "libvirt is not installed", hint)]
+    if not needs.VIRSH.is_met():
+        return packages.problems(packages.missing(needs.LIBVIRT))
     done = process.run(("virsh", "-c", where, "version"), timeout=_SECONDS, check=False, where="libvirt")
     if done.ok:
         return []

@@ -7,25 +7,14 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-from underlay import packages
+from underlay import needs, packages
 from underlay.errors import NotReady, Problem
 from underlay.hosts.vagrant import environment as vmenv
-from underlay.packages import Need
 from underlay.repository import REPOSITORY
 
 # Imported, python-vagrant logs that vagrant is missing; whoever calls it says so better.
 logging.getLogger("vagrant").setLevel(logging.ERROR)
 import vagrant  # noqa: E402
-
-#: What makes machines under libvirt, whoever started that.
-NEEDS = (
-    Need("vagrant", "vagrant", "makes the machines"),
-    Need(
-        "/usr/share/rubygems-integration/all/gems/vagrant-libvirt-*", "vagrant-libvirt", "lets Vagrant speak to libvirt"
-    ),
-    Need("rsync", "rsync", "copies the repository to the machines"),
-    Need("ssh", "openssh-client", "reaches them"),
-)
 
 
 class Client(vagrant.Vagrant):
@@ -63,5 +52,5 @@ def require() -> str:
     """Return the path of vagrant; NotReady when it is not installed."""
     program = shutil.which("vagrant")
     if not program:
-        raise NotReady(*packages.problems(packages.missing(NEEDS)))
+        raise NotReady(*packages.problems(packages.missing(needs.VAGRANT)))
     return program

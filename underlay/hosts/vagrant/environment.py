@@ -16,12 +16,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from underlay import packages, process
+from underlay import durable, needs, packages, process
 from underlay.errors import NotReady, Problem
 from underlay.hosts.namespace import wire
 from underlay.hosts.namespace.processes import Process, alive, command_of, identify, kill, namespace_of, using_namespace
 from underlay.hosts.namespace.state import DEFAULT_DIRECTORY, LOCK_S, MACHINE_S, state_directory
-from underlay.packages import Need
 from underlay.progress import Progress, Quiet
 from underlay.wait import NotYet, until
 
@@ -44,16 +43,6 @@ _PLACES = {
     "cache": "/var/cache/libvirt",
     "log": "/var/log/libvirt",
 }
-#: What it starts, and what that needs.
-NEEDS = (
-    Need("libvirtd", "libvirt-daemon-system", "runs virtual machines"),
-    Need("virtlogd", "libvirt-daemon-system", "keeps their consoles' output"),
-    Need("dbus-daemon", "dbus-daemon", "is what libvirtd talks to the system by"),
-    Need("virsh", "libvirt-clients", "asks libvirt"),
-    Need("qemu-system-x86_64", "qemu-system-x86", "is the virtual machine"),
-    Need("dnsmasq", "dnsmasq-base", "gives the guests addresses"),
-    Need("iptables", "iptables", "makes libvirt's networks"),
-)
 #: What libvirt and Vagrant leave running in the namespace; anything else there was started by a person.
 _OURS = ("libvirtd", "virtlogd", "dbus-daemon", "dnsmasq", "libvirt_leasesh", "qemu-system", "ssh", "qemu-img")
 #: Without a systemd, control groups or a user of its own (https://libvirt.org/drvqemu.html).
@@ -233,7 +222,7 @@ def _obstacles() -> list[Problem]:
     if _has_its_own():
         hint = "this machine has systemd, so start the usual one: systemctl enable --now libvirtd"
         return [Problem(_MACHINE, f"no libvirt answers at {SYSTEM_URI}", hint)]
-    return packages.problems(packages.missing(NEEDS))
+    return packages.problems(packages.missing(needs.LIBVIRT_OF_OURS))
 
 
 def _has_its_own() -> bool:
@@ -306,9 +295,7 @@ def _identified(name: str, pid: str) -> Process:
 
 
 def _write(known: Record) -> None:
-    draft = _RECORD.with_suffix(".new")
-    draft.write_text(known.to_json())
-    draft.replace(_RECORD)
+    durable.replace(_RECORD, known.to_json())
 
 
 def _refuse_while_used() -> None:

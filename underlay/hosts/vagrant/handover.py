@@ -6,11 +6,11 @@ on no command line and in no script. ``provision.host.receive`` puts it where ho
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from pathlib import Path
 
+from underlay import durable
 from underlay.hosts import layout
 from underlay.topology import Plan, render_plan
 
@@ -30,16 +30,16 @@ def prepare(directory: Path, handover: Path, plan: Plan, *, emulated: bool = Fal
         path.chmod(0o700)
     text = render_plan(plan)
     secret = _secret(directory / SECRET)
-    _write(directory / PLAN, text)
+    durable.replace(directory / PLAN, text, mode=0o600)
     names = [(host.name, host.address.ip) for host in plan.hosts]
     patience = EMULATED if emulated else 1
     for host in plan.hosts:
         own = handover / host.name
         own.mkdir(exist_ok=True, mode=0o700)
-        _write(own / SECRET, secret)
-        _write(own / PLAN, text, mode=0o644)
-        _write(own / IDENTITY, layout.identity_file(plan.lab, host.name, "vagrant", patience), mode=0o644)
-        _write(own / NAMES, layout.hosts_file(host.name, plan.domain, names), mode=0o644)
+        durable.replace(own / SECRET, secret, mode=0o600)
+        durable.replace(own / PLAN, text)
+        durable.replace(own / IDENTITY, layout.identity_file(plan.lab, host.name, "vagrant", patience))
+        durable.replace(own / NAMES, layout.hosts_file(host.name, plan.domain, names))
     for own in handover.iterdir():
         if own.name not in {host.name for host in plan.hosts}:
             shutil.rmtree(own)
@@ -54,14 +54,5 @@ def forget(*directories: Path) -> None:
 
 def _secret(path: Path) -> str:
     if not path.exists():
-        _write(path, secrets.token_hex(32))
+        durable.replace(path, secrets.token_hex(32), mode=0o600)
     return path.read_text()
-
-
-def _write(path: Path, text: str, mode: int = 0o600) -> None:
-    draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text)
-    draft.replace(path)

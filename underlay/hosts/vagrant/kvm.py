@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from underlay import process
+from underlay import durable, process
 from underlay.hosts.namespace.processes import boot_id
 
 #: Decides instead of a trial: ``kvm`` or ``qemu``.
@@ -78,7 +78,7 @@ def recall(memory: Path) -> Answer | None:
 def _remember(memory: Path, found: Answer) -> None:
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        memory.write_text(json.dumps({"boot": boot_id(), "answer": asdict(found)}))
+        durable.replace(memory, json.dumps({"boot": boot_id(), "answer": asdict(found)}))
     except OSError:
         return  # it costs one trial more
 

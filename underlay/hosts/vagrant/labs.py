@@ -16,7 +16,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from types import MappingProxyType
 
-from underlay import process
+from underlay import durable, process
 from underlay.errors import InputError, NotReady, Problem
 from underlay.hosts.vagrant import environment as vmenv
 from underlay.hosts.vagrant import ssh
@@ -289,11 +289,8 @@ def _look(name: str) -> VagrantLab | Problem:
         from underlay.hosts.vagrant.cli import client
 
         text = client().ssh_configuration()
-        draft = config.with_suffix(".new")
-        draft.write_text(
-            ssh.config(text, machines=machines, sockets=socket_directory(machines), connect_s=plan.timeouts.connect)
-        )
-        draft.replace(config)
+        sockets = socket_directory(machines)
+        durable.replace(config, ssh.config(text, machines=machines, sockets=sockets, connect_s=plan.timeouts.connect))
     slow = any(hypervisor.emulated(machine) for machine in machines.values())
     return VagrantLab(plan.patient(EMULATED) if slow else plan, provider, machines, config)
 
@@ -310,7 +307,7 @@ def forget_connections() -> None:
             command = vmenv.inside(("ssh", "-F", str(config), "-O", "exit", host))
             process.run(command, timeout=_CLOSE_S, check=False, where=host)
     shutil.rmtree(sockets, ignore_errors=True)
-    config.unlink()
+    durable.remove(config)
 
 
 def recorded(dot: Path, hosts: Sequence[str]) -> dict[str, tuple[str, str]]:
