@@ -1,4 +1,4 @@
-"""`underlay leftovers ...`: what the machine holds, to compare before and after."""
+"""`./lab leftovers ...`: what the machine holds, to compare before and after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`underlay vm ...`: the steps that the Vagrantfile calls. A person says `vagrant up`."""
+"""`./lab vm ...`: the steps that the Vagrantfile calls. A person says `vagrant up`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from underlay.cli import status
 from underlay.cli.context import Settings, pass_settings
 from underlay.errors import CheckFailed, NotReady, Problem
+from underlay.hosts.find import VAGRANT
 from underlay.topology import Plan
 
 _PROVIDER = click.option("--provider", required=True, metavar="NAME", help="Vagrant's name of what runs the machines.")
@@ -16,8 +17,10 @@ _HOST = click.argument("host")
 
 
 @click.group()
-def vm() -> None:
+@pass_settings
+def vm(settings: Settings) -> None:
     """Do the steps that the Vagrantfile calls before and after Vagrant's own."""
+    settings.only(VAGRANT, "Vagrant makes virtual machines only", "start namespace hosts: ./lab up")
 
 
 @vm.command()
@@ -93,7 +96,7 @@ def summary(settings: Settings) -> None:
     status.show(lab.plan, seen)
     click.echo("\nTry:\n")
     for line in suggestions(lab.plan, converged=any(item.phases for item in seen.values())):
-        click.echo(f"  {line}")
+        click.echo(f"  {settings.spelled(line)}")
 
 
 @vm.command("post-mortem")

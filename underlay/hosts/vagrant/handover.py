@@ -45,6 +45,13 @@ def prepare(directory: Path, handover: Path, plan: Plan, *, emulated: bool = Fal
             shutil.rmtree(own)
 
 
+def replan(directory: Path, handover: Path, text: str) -> None:
+    """Put another plan on record, and into what hosts are handed over the next time."""
+    _write(directory / PLAN, text)
+    for own in handover.iterdir():
+        _write(own / PLAN, text, mode=0o644)
+
+
 def forget(*directories: Path) -> None:
     """Remove all of it; no error if there is none."""
     for directory in directories:
