@@ -157,7 +157,7 @@ def wait_until_ready(resources: Sequence[Resource], system: System) -> None:
         deadline_s=system.timeouts.ready,
         what="an answer of every program",
         where=system.host,
-        hint="see the program's log: underlay logs HOST PROGRAM",
+        hint="see the program's log: ./lab logs HOST PROGRAM",
     )
 
 

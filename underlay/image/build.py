@@ -140,12 +140,12 @@ def verify_image(*, progress: Progress, root: Path = REPOSITORY, cache: Path | N
     key = recipe.image_key(root)
     image = store.find(key)
     if image is None:
-        raise NotReady(Problem(f"image {key}", "it has not been built", "build it first: underlay image build"))
+        raise NotReady(Problem(f"image {key}", "it has not been built", "build it first: ./lab image build"))
     check_machine(store.path)
     progress.step("read the image")
     recorded = image.tree.read_text()
     found = tree_text(read_tree(image.rootfs, progress.update))
-    _compare(image, recorded, found, "it is not as it was built", "make it anew: underlay image build --force")
+    _compare(image, recorded, found, "it is not as it was built", "make it anew: ./lab image build --force")
     with store.locked(lambda owner: progress.step(f"wait for another build (process {owner})")):
         store.sweep()
         with store.workplace(key) as place:
