@@ -63,7 +63,7 @@ class Manifest:
                 Problem(
                     where,
                     f"not the manifest of a box: {error}",
-                    "remove it: image clean; then build it again: image box",
+                    "remove it: ./lab image clean; then build it again: ./lab image box",
                 )
             ) from error
         return manifest

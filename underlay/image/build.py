@@ -152,7 +152,7 @@ def verify_image(*, progress: Progress, root: Path = REPOSITORY, cache: Path | N
             built = _build(place, key, root, progress)
     changes = compare_locks(image.lock.read_text(), built.packages)
     if changes:
-        hint = f"the archive has newer packages since {image.built:%Y-%m-%d}: image build --force takes them"
+        hint = f"the archive has newer packages since {image.built:%Y-%m-%d}: ./lab image build --force takes them"
         what = "the same inputs now give other package versions, so files differ too"
         raise CheckFailed(
             Problem(f"image {key}", what, hint), *(Problem(f"image {key}", str(change)) for change in changes)

@@ -93,7 +93,7 @@ class Manifest:
             datetime.fromisoformat(manifest.created)
         except (TypeError, ValueError) as error:
             raise NotReady(
-                Problem(where, f"not the manifest of an image: {error}", "build it again: image build --force")
+                Problem(where, f"not the manifest of an image: {error}", "build it again: ./lab image build --force")
             ) from error
         return manifest
 
@@ -241,7 +241,9 @@ def use_image(image: Image, lab: str, state: Path) -> None:
     try:
         mark.write_text(f"{state.absolute()}\n")
     except FileNotFoundError as error:
-        raise NotReady(Problem(f"image {image.key}", "it has just been removed", "build it: image build")) from error
+        raise NotReady(
+            Problem(f"image {image.key}", "it has just been removed", "build it: ./lab image build")
+        ) from error
 
 
 def release_image(image: Image, lab: str) -> None:
