@@ -13,7 +13,8 @@ import pytest
 
 from tests.hosts.recorded import record
 from underlay import process
-from underlay.errors import NotReady
+from underlay.cli.main import main
+from underlay.errors import Exit, NotReady
 from underlay.hosts import provisioning
 from underlay.hosts.namespace.labs import find_lab
 from underlay.hosts.namespace.state import DIRECTORY_VARIABLE
@@ -84,6 +85,38 @@ def test_a_virtual_machine_that_is_off_would_not_hear_of_it(machines: vagrant.Va
     with pytest.raises(NotReady, match=r"host1, host2 is off .*\n.*: \./lab vagrant up$"):
         machines.take(PUBLISHED)
     assert files(tmp_path) == before
+
+
+@dataclass(frozen=True)
+class Running:
+    """As much of a hypervisor as is asked: it runs what is known to it."""
+
+    known: frozenset[str]
+
+    def running(self, machine: str) -> bool:
+        return machine in self.known
+
+
+@pytest.mark.parametrize("verb", [["vm", "prepare"], ["vm", "prepare", "--anew"]], ids=["up", "reload"])
+@pytest.mark.parametrize("machine", ["0000", "1111"], ids=["runs", "off"])
+def test_vagrant_does_not_hand_over_what_only_a_start_gives(
+    verb: list[str], machine: str, machines: vagrant.VagrantLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for host in PLAN.hosts:
+        file = vagrant.dot_directory() / "machines" / host.name / "libvirt" / "id"
+        file.parent.mkdir(parents=True)
+        file.write_text(machine)
+    monkeypatch.setattr(vagrant, "hypervisors", lambda _: {"libvirt": Running(frozenset({"0000"}))})
+    plan = tmp_path / "moved.yaml"
+    plan.write_text(render_plan(MOVED))
+    before = files(tmp_path)
+    code = main(["--plan", str(plan), *verb])
+    if verb[-1] == "prepare" and machine == "0000":
+        assert code == int(Exit.NOT_READY)
+        assert files(tmp_path) == before
+    else:
+        assert code == int(Exit.GOOD)
+        assert {path.read_text() for path in tmp_path.rglob("topology.yaml")} == {render_plan(MOVED)}
 
 
 def test_what_is_handed_over_the_next_time_is_the_plan_on_record(machines: vagrant.VagrantLab, tmp_path: Path) -> None:

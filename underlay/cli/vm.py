@@ -25,14 +25,21 @@ def vm(settings: Settings) -> None:
 
 @vm.command()
 @click.option("--emulated", is_flag=True, help="Their processors are imitated by software.")
+@click.option("--anew", is_flag=True, help="Those that run will be started anew.")
 @pass_settings
-def prepare(settings: Settings, *, emulated: bool) -> None:
-    """Write what the hosts are given: plan, secret, names."""
-    from underlay.hosts.vagrant import handover
-    from underlay.hosts.vagrant.labs import forget_connections, handover_directory, own_directory
+def prepare(settings: Settings, *, emulated: bool, anew: bool) -> None:
+    """Write what the hosts are given: plan, secret, names. Refused for what only a start would give to those that run.
 
+    Exit 3, with nothing written, if it is refused.
+    """
+    from underlay.hosts.vagrant import handover
+    from underlay.hosts.vagrant.labs import forget_connections, handover_directory, own_directory, refuse_moved
+
+    plan = settings.plan()
+    if not anew:
+        refuse_moved(plan)
     forget_connections()  # a machine that is started anew may be reached otherwise
-    handover.prepare(own_directory(), handover_directory(), settings.plan(), emulated=emulated)
+    handover.prepare(own_directory(), handover_directory(), plan, emulated=emulated)
 
 
 @vm.command()

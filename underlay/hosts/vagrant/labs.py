@@ -25,7 +25,7 @@ from underlay.hosts.vagrant.handover import EMULATED, PLAN
 from underlay.hosts.vagrant.hypervisors import Hypervisor, hypervisors
 from underlay.process import Completed
 from underlay.repository import REPOSITORY
-from underlay.topology import Host, Plan, differences, load_plan, needing_a_start, render_plan
+from underlay.topology import Host, Plan, load_plan, render_plan
 from underlay.wait import NotYet, until
 
 #: Seconds until a machine that was powered on runs commands: software emulation of two on two cores takes a minute.
@@ -249,12 +249,11 @@ class VagrantLab:
 
     def obstacle(self, plan: Plan) -> Problem | None:
         """Say what hosts would have to start anew for, or who is off, whom nobody would tell; see ``base.Lab``."""
-        where, keys = f"lab {self.recorded.lab}", differences(self.recorded, plan)
-        if anew := needing_a_start(keys):
-            what = f"its hosts must start anew for what the plan changes: {', '.join(anew)}"
-            return Problem(where, what, "start them with the changed plan: ./lab vagrant reload --provision")
-        off = [host.name for host in self.hosts.values() if not host.running()] if keys else []
-        return Problem(where, f"{', '.join(off)} is off and would not hear of a changed plan", _UP) if off else None
+        if (anew := handover.moved(self.recorded, plan)) is not None:
+            return anew
+        off = [host.name for host in self.hosts.values() if not host.running()] if plan != self.recorded else []
+        what = f"{', '.join(off)} is off and would not hear of a changed plan"
+        return Problem(f"lab {self.recorded.lab}", what, _UP) if off else None
 
     def take(self, plan: Plan) -> VagrantLab:
         """Put another plan on record and tell every host; see ``base.Lab``."""
@@ -321,6 +320,19 @@ def _look(name: str) -> VagrantLab | Problem:
         draft.replace(config)
     slow = any(hypervisor.emulated(machine) for machine in machines.values())
     return VagrantLab(plan.patient(EMULATED) if slow else plan, plan, provider, machines, config)
+
+
+def refuse_moved(plan: Plan) -> None:
+    """Refuse to put a plan on record for which machines that run would have to start anew; NotReady says so."""
+    try:
+        before = load_plan(own_directory() / PLAN)
+    except InputError:
+        return
+    problem = handover.moved(before, plan)
+    made = recorded(dot_directory(), [host.name for host in before.hosts]) if problem else {}
+    known = hypervisors(own_directory())
+    if problem and any(provider in known and known[provider].running(machine) for provider, machine in made.values()):
+        raise NotReady(problem)
 
 
 def forget_connections() -> None:
