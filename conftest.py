@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from underlay.hosts.base import Host, Lab
+from underlay.hosts.find import HOSTS_VARIABLE, KINDS, LAB_VARIABLE, PLAN_VARIABLE
 from underlay.topology import Plan
 
 if TYPE_CHECKING:
@@ -21,12 +22,15 @@ _SUITE = Path(__file__).with_name("acceptance")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that choose where the acceptance suite runs."""
     group = parser.getgroup("underlay", "where the acceptance suite runs")
-    group.addoption("--lab", metavar="NAME", help="the lab's name (default: $UNDERLAY_LAB, else that of topology.yaml)")
+    group.addoption(
+        "--lab",
+        metavar="NAME",
+        help=f"the lab's name (default: ${LAB_VARIABLE}, else that of the plan: ${PLAN_VARIABLE}, else topology.yaml)",
+    )
     group.addoption(
         "--hosts",
-        choices=("auto", "namespace", "vagrant"),
-        default="auto",
-        help="the kind of hosts (default: whatever is up)",
+        choices=("auto", *KINDS),
+        help=f"the kind of hosts (default: ${HOSTS_VARIABLE}, else whatever is up)",
     )
 
 
@@ -36,9 +40,9 @@ def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest
         return []
     from acceptance.chosen import chosen
 
-    choice = chosen(config)
+    lab = chosen(config)
     lines = []
-    for host in choice.lab.hosts.values():
+    for host in lab.hosts.values():
         facts = host.facts()
         rules = host.run(["iptables", "--version"], check=False).stdout.strip() or "no iptables"
         docker = facts.get("docker") or "none"
@@ -46,7 +50,7 @@ def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest
         if "provider" in facts:
             said += [facts["provider"], "emulated processors" if facts["emulated"] == "yes" else "real processors"]
         lines.append(f"{host.name}: {', '.join(said)}")
-    return [f"lab: {choice.lab.plan.lab} on {choice.kind} hosts", *lines]
+    return [f"lab: {lab.plan.lab} on {lab.kind} hosts", *lines]
 
 
 @pytest.fixture(scope="session")
@@ -54,12 +58,12 @@ def lab(pytestconfig: pytest.Config) -> Lab:
     """Return the lab that is up."""
     from acceptance.chosen import chosen
 
-    return chosen(pytestconfig).lab
+    return chosen(pytestconfig)
 
 
 @pytest.fixture(scope="session")
 def plan(lab: Lab) -> Plan:
-    """Return the plan that the lab was brought up with."""
+    """Return the plan on record: the one that the lab was brought up with, or took since."""
     return lab.plan
 
 

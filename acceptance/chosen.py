@@ -1,71 +1,85 @@
-"""Which lab the suite runs on: chosen by ``--lab`` and ``--hosts``, found once, asked for politely if there is none."""
+"""Which lab the suite runs on: chosen by options or variables, found once, asked for politely if there is none."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from underlay.errors import Exit, UnderlayError
+from underlay.errors import Exit, InputError, NotReady, Problem, UnderlayError
 from underlay.hosts.base import Lab
-from underlay.hosts.namespace import labs as namespaces
-from underlay.hosts.vagrant import labs as vagrant
-from underlay.topology import load_plan
+from underlay.hosts.find import HOSTS_VARIABLE, KINDS, LAB_VARIABLE, PLAN_VARIABLE, find, spelled
+from underlay.topology import differences, load_plan
 
-#: Finds the lab of a name among the hosts of one kind; None if there is none. Another kind is one more entry.
-Finder = Callable[[str], Lab | None]
-VAGRANT, AUTO = "vagrant", "auto"
-FINDERS: Mapping[str, Finder] = {"namespace": namespaces.find_lab, VAGRANT: vagrant.find_lab}
-LAB_VARIABLE = "UNDERLAY_LAB"
-
-_CHOICE = pytest.StashKey["Choice"]()
+#: What the option says for whatever kind is up.
+AUTO = "auto"
+_LAB = pytest.StashKey[Lab]()
 
 
-class Choice:
-    """The lab that was chosen, and its kind."""
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for: a lab's name and the kind of its hosts, and the plan's file; None is whatever there is."""
 
-    def __init__(self, kind: str, lab: Lab) -> None:
-        self.kind = kind
-        self.lab = lab
+    lab: str | None
+    kind: str | None
+    plan: Path | None
+
+    def find(self, repository: Path) -> Lab:
+        """Return the lab, with all of its hosts on; the plan's file is that of the repository if nothing names a lab.
+
+        NotReady when it is not there, or was brought up with another plan than the one that named it; InputError when
+        the wishes contradict each other, or the plan has mistakes.
+        """
+        if self.kind not in (None, *KINDS):
+            hint = f"one of: {AUTO}, {', '.join(KINDS)}"
+            raise InputError(Problem(HOSTS_VARIABLE, f"there is no kind of hosts {self.kind}", hint))
+        if self.lab is not None and self.plan is None:
+            return find(self.lab, self.kind, all_on=True)
+        file = self.plan or repository / "topology.yaml"
+        plan = load_plan(file)
+        if self.lab not in (None, plan.lab):
+            what = f"this plan is of lab {plan.lab}, and lab {self.lab} was asked for"
+            hint = f"leave out one of --lab (or {LAB_VARIABLE}) and {PLAN_VARIABLE}"
+            raise NotReady(Problem(str(file), what, hint))
+        lab = find(plan.lab, self.kind, all_on=True)
+        keys = differences(lab.recorded, plan)
+        if keys:
+            obstacle = lab.obstacle(plan)
+            hint = obstacle.hint if obstacle else "make it so: ./lab converge phase1"
+            what = f"it differs from the plan that lab {plan.lab} is up with ({', '.join(keys)})"
+            raise NotReady(Problem(str(file), what, hint))
+        return lab
 
 
-def chosen(config: pytest.Config) -> Choice:
-    """Return the lab to run on. Ends pytest, saying what to do, if there is none or more than one."""
-    if _CHOICE not in config.stash:
-        config.stash[_CHOICE] = _choose(config)
-    return config.stash[_CHOICE]
+def chosen(config: pytest.Config) -> Lab:
+    """Return the lab to run on. Ends pytest, saying what to do, if there is none or it is not clear which."""
+    if _LAB not in config.stash:
+        config.stash[_LAB] = _choose(config)
+    return config.stash[_LAB]
 
 
-def give_up(lines: Sequence[str]) -> NoReturn:
-    """End pytest: the lab is not in a state to answer."""
-    pytest.exit("\n".join(lines), returncode=int(Exit.NOT_READY))
+def wish(config: pytest.Config) -> Wish:
+    """Return what was asked for: an option counts before its variable, and an empty variable is none."""
+    plan, kind = os.environ.get(PLAN_VARIABLE), config.getoption("--hosts") or os.environ.get(HOSTS_VARIABLE)
+    return Wish(
+        lab=config.getoption("--lab") or os.environ.get(LAB_VARIABLE) or None,
+        kind=None if kind in (None, "", AUTO) else str(kind),
+        plan=Path(plan).absolute() if plan else None,
+    )
 
 
-def _choose(config: pytest.Config) -> Choice:
-    wanted = config.getoption("--hosts")
-    kinds = list(FINDERS) if wanted == AUTO else [wanted]
+def give_up(config: pytest.Config, lines: Sequence[str]) -> NoReturn:
+    """End pytest: the lab is not in a state to answer. Commands are told so that they mean the lab asked for."""
+    asked = wish(config)
+    pytest.exit(spelled("\n".join(lines), asked.plan, asked.kind), returncode=int(Exit.NOT_READY))
+
+
+def _choose(config: pytest.Config) -> Lab:
     try:
-        name = config.getoption("--lab") or os.environ.get(LAB_VARIABLE) or _planned_name(config.rootpath)
-        found = {kind: lab for kind in kinds if kind in FINDERS and (lab := FINDERS[kind](name)) is not None}
-        up = {kind: lab for kind, lab in found.items() if all(host.running() for host in lab.hosts.values())}
-        why = vagrant.why_not(name) if wanted == VAGRANT and not found else None
+        return wish(config).find(config.rootpath)
     except UnderlayError as error:
-        give_up([str(problem) for problem in error.problems])
-    if why is not None:
-        give_up([str(why)])
-    if len(up) > 1:
-        give_up([f"lab {name} is up on hosts of more than one kind", f"    hint: choose with --hosts: {', '.join(up)}"])
-    for kind, lab in up.items():
-        return Choice(kind, lab)
-    for lab in found.values():
-        off = [host.name for host in lab.hosts.values() if not host.running()]
-        give_up([f"lab {name}: {', '.join(off)} not running", "    hint: bring the lab up: ./lab up, or vagrant up"])
-    what = f"no lab {name} is up" + ("" if wanted == AUTO else f" on {wanted} hosts")
-    give_up([what, "    hint: bring one up: ./lab up, or vagrant up"])
-
-
-def _planned_name(repository: Path) -> str:
-    return load_plan(Path(os.environ.get("UNDERLAY_PLAN") or repository / "topology.yaml")).lab
+        give_up(config, [str(problem) for problem in error.problems])

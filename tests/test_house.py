@@ -40,7 +40,7 @@ ROOMS = {
     "bench": ("provision", "underlay.topology", *COMMON),
     "conftest": ("acceptance", "underlay.topology", "underlay.hosts", *COMMON),
 }
-#: Where a verb of `underlay bench` reaches the measurements, which are made with the code that they measure.
+#: Where a verb of `./lab bench` reaches the measurements, which are made with the code that they measure.
 EXCEPTIONS = {("underlay.cli.bench", "bench")}
 #: Who starts programs otherwise than by underlay.process, and why.
 STARTERS = {

@@ -29,7 +29,7 @@ Snapshots = Mapping[str, Snapshot]
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each fixture that stands for cases of the plan those of the running lab."""
     for name in CASES.keys() & set(metafunc.fixturenames):
-        cases = list(CASES[name](chosen(metafunc.config).lab.plan))
+        cases = list(CASES[name](chosen(metafunc.config).plan))
         metafunc.parametrize(name, [value for _, value in cases], ids=[identity for identity, _ in cases])
 
 
@@ -43,19 +43,19 @@ def pytest_runtest_makereport(
     done = item.config.stash.get(_DIAGNOSES, 0)
     if report.failed and done < _MOST_DIAGNOSES:
         item.config.stash[_DIAGNOSES] = done + 1
-        report.sections.extend(diagnose(chosen(item.config).lab))
+        report.sections.extend(diagnose(chosen(item.config)))
     return report
 
 
 @pytest.fixture(scope="session", autouse=True)
-def converged(lab: Lab) -> None:
+def converged(lab: Lab, pytestconfig: pytest.Config) -> None:
     """Give up at once if phase 1 is not on the hosts as planned: nothing below would prove anything."""
     with ThreadPoolExecutor(len(lab.hosts)) as pool:
         reports = dict(zip(lab.hosts, pool.map(lambda host: provision(host, "check"), lab.hosts.values()), strict=True))
     wrong = {name: report for name, report in reports.items() if report.exit_code != 0}
     if wrong:
         lines = [f"{name}: phase 1 is not as planned: {report}" for name, report in wrong.items()]
-        give_up([*lines, "    hint: ./lab converge phase1"])
+        give_up(pytestconfig, [*lines, "    hint: ./lab converge phase1"])
 
 
 class LastSeen:

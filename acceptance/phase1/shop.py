@@ -12,6 +12,8 @@ from underlay.wait import NotYet, until
 
 #: Where the database keeps its socket on the host, below the name of its replica.
 _SOCKETS = "/run/underlay/phase1"
+#: Why a test of the cache is left out.
+NO_CACHE = "by the plan, not every product service may reach a cache"
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -63,6 +65,17 @@ class Shop:
         wanted = f"{request.method} {request.path} answered with {status}{f' and {header}' if header else ''}"
         return until(answered, deadline_s=self._lab.plan.timeouts.ready, what=wanted, where="outside")
 
+    def caches(self) -> tuple[Service, ...]:
+        """Return the caches that products come through; none unless each product service behind the entry has one.
+
+        As the plan says it: whom the entry may reach, and of several of one kind the first (provision takes that one).
+        """
+        plan = self._lab.plan
+        gateways = plan.targets(self.entry.service, Program.GATEWAY)
+        products = {product.name for item in gateways for product in plan.targets(item.name, Program.PRODUCT)[:1]}
+        found = [plan.targets(name, Program.REDIS)[:1] for name in sorted(products)]
+        return tuple(cache for (cache,) in found) if all(found) else ()
+
     def wait_for_cache(self) -> None:
         """Wait until every product replica uses the cache: after a failure each leaves it alone for a moment."""
         replicas = sum(len(service.replicas) for service in self._lab.plan.services)
@@ -91,8 +104,8 @@ class Shop:
         ).stdout.strip()  # fmt: skip
 
     def forget_cached(self) -> None:
-        """Empty the cache."""
-        found = self.instance(Program.REDIS)
-        assert found, "expected: a plan with a cache"
-        host, service, replica = found
-        host.run(["redis-cli", "-h", str(replica.ip), "-p", str(service.port), "FLUSHALL"])
+        """Empty the caches that products come through."""
+        for service in self.caches():
+            for replica in service.replicas:
+                host = self._lab.hosts[service.host]
+                host.run(["redis-cli", "-h", str(replica.ip), "-p", str(service.port), "FLUSHALL"])

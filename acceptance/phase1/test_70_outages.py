@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from acceptance.phase1.shop import Shop
-from underlay.topology import Program
+from acceptance.phase1.shop import NO_CACHE, Shop
+from underlay.hosts.base import Lab
+from underlay.topology import Plan, Program, Service
 
 _LIST = "/api/products"
 
 
 @contextmanager
-def _away(shop: Shop, program: Program) -> Iterator[None]:
-    found = shop.instance(program)
-    if found is None:
-        pytest.skip(f"the plan has no {program}")
-    host, _, replica = found
-    host.run(["supervisorctl", "stop", replica.name])
-    try:
+def _away(lab: Lab, services: Sequence[Service]) -> Iterator[None]:
+    here = [(lab.hosts[service.host], replica.name) for service in services for replica in service.replicas]
+    with ExitStack() as stack:
+        for host, name in here:
+            stack.callback(host.run, ["supervisorctl", "start", name])
+            host.run(["supervisorctl", "stop", name])
         yield
-    finally:
-        host.run(["supervisorctl", "start", replica.name])
 
 
-def test_without_cache_products_come_from_the_database(shop: Shop) -> None:
-    with _away(shop, Program.REDIS):
+def test_without_cache_products_come_from_the_database(lab: Lab, shop: Shop) -> None:
+    caches = shop.caches()
+    if not caches:
+        pytest.skip(NO_CACHE)
+    with _away(lab, caches):
         answers = shop.ask([shop.get(_LIST)] * 4)
         seen = [(answer.status, answer.headers.get("x-cache")) for answer in answers]
         assert set(seen) == {(200, "bypass")}, f"expected: products past the cache; seen: {seen}"
@@ -35,12 +36,13 @@ def test_without_cache_products_come_from_the_database(shop: Shop) -> None:
     assert healed.data == answers[0].data, f"expected: {answers[0].body}; seen: {healed.body}"
 
 
-def test_without_database_nothing_is_half_written(shop: Shop) -> None:
+def test_without_database_nothing_is_half_written(lab: Lab, plan: Plan, shop: Shop) -> None:
+    databases = [service for service in plan.services if service.program is Program.POSTGRES]
     product = int(shop.query("SELECT id FROM products ORDER BY stock DESC LIMIT 1"))
     question = f"SELECT count(*), max(id), (SELECT stock FROM products WHERE id = {product}) FROM orders"  # noqa: S608
     before = shop.query(question)
-    cached = shop.wait_for(shop.get(_LIST), 200, ("x-cache", "hit")) if shop.instance(Program.REDIS) else None
-    with _away(shop, Program.POSTGRES):
+    cached = shop.wait_for(shop.get(_LIST), 200, ("x-cache", "hit")) if shop.caches() else None
+    with _away(lab, databases):
         refused = shop.one(shop.order(product))
         assert refused.status == 503, f"expected: 503; seen: {refused} {refused.body}"
         assert "Traceback" not in refused.body, f"expected: no stack trace; seen: {refused.body}"

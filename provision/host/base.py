@@ -137,14 +137,18 @@ def _identify() -> list[str]:
         raise NotReady(
             *(
                 Problem(
-                    str(_SETTINGS / name), "it is not there; Vagrant copies it", "on the workstation: vagrant provision"
+                    str(_SETTINGS / name),
+                    "it is not there; Vagrant copies it",
+                    "on the workstation: ./lab vagrant provision",
                 )
                 for name in missing
             )
         )
     host = json.loads((_SETTINGS / "host.json").read_text())["host"]
     if not isinstance(host, str):
-        raise InputError(Problem(str(_SETTINGS / "host.json"), "it names no host", "vagrant provision"))
+        raise InputError(
+            Problem(str(_SETTINGS / "host.json"), "it names no host", "on the workstation: ./lab vagrant provision")
+        )
     changes = []
     if os.uname().nodename != host:
         _run("hostnamectl", "set-hostname", host)
@@ -178,7 +182,7 @@ def _underlay_link() -> str:
     for link in json.loads(_run("ip", "-json", "-4", "address").stdout):
         if any(entry["local"] in own for entry in link["addr_info"]):
             return str(link["ifname"])
-    hint = "the machine's network was changed by hand: vagrant reload"
+    hint = "the machine's network was changed by hand: ./lab vagrant reload"
     raise NotReady(Problem(os.uname().nodename, f"no link has the underlay's address {', '.join(own)}", hint))
 
 

@@ -44,7 +44,7 @@ def main() -> int:
         return 2
     except OSError as error:
         print(f"error: nothing was handed over to this machine: {error}", file=sys.stderr)
-        print("    hint: on the workstation: vagrant provision", file=sys.stderr)
+        print("    hint: on the workstation: ./lab vagrant provision", file=sys.stderr)
         return 3
     return 0
 

@@ -30,7 +30,7 @@ def gather(plan: Plan, host: str, network: Network) -> Facts:
         hint = "is this the host, and the plan, you mean?"
         problems.append(Problem(host, f"no link has the address {address}", hint))
     if needs_postgres and not programs:
-        problems.append(Problem(host, "PostgreSQL is not installed", "rebuild the image: underlay image build"))
+        problems.append(Problem(host, "PostgreSQL is not installed", "rebuild the image: ./lab image build"))
     if problems or link is None:
         raise NotReady(*problems)
     return Facts(link, programs[-1].parent if programs else Path())

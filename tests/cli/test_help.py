@@ -71,7 +71,7 @@ def test_each_commands_help(words: tuple[str, ...], does: bool, capsys: pytest.C
     assert main([*words, "--help"]) == 0
     said = capsys.readouterr()
     assert said.err == ""
-    assert said.out.startswith(f"Usage: underlay {' '.join(words)} ")
+    assert said.out.startswith(f"Usage: ./lab {' '.join(words)} ")
     assert r"\b" not in said.out, "a docstring with click's mark must not be a raw one"
     if does and words[0] != _INTERNAL:
         assert "Example" in said.out
@@ -117,7 +117,7 @@ def test_without_a_verb_it_helps(capsys: pytest.CaptureFixture[str]) -> None:
 def test_wrong_usage(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     said = capsys.readouterr()
-    assert "Usage: underlay" in said.err
+    assert "Usage: ./lab" in said.err
     assert "Error: " in said.err
     assert "Traceback" not in said.err
     assert said.out == ""

@@ -14,6 +14,7 @@ import pytest
 
 from underlay.cli import context
 from underlay.cli.main import main
+from underlay.hosts.find import HOSTS_VARIABLE, PLAN_VARIABLE
 from underlay.hosts.namespace.state import DIRECTORY_VARIABLE
 from underlay.topology import load_plan, plan_as_json
 from underlay.wait import NotYet, until
@@ -31,7 +32,8 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where this test's labs are recorded: there are none."""
     directory = tmp_path / "state"
     monkeypatch.setenv(DIRECTORY_VARIABLE, str(directory))
-    monkeypatch.delenv("UNDERLAY_PLAN", raising=False)
+    for variable in (PLAN_VARIABLE, HOSTS_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
     return directory
 
 
@@ -119,7 +121,7 @@ def test_without_a_lab_the_way_to_one_is_named(verb: str, plan: Path, capsys: py
     assert main(["--plan", str(plan), *verb.split()]) == 3
     said = capsys.readouterr()
     assert f"error: lab {OTHER}: it is not up\n" in said.err
-    assert "./lab up" in said.err
+    assert f"./lab --plan {plan} up" in said.err
     assert said.out == ""
 
 
@@ -140,7 +142,7 @@ def test_down_with_a_broken_plan_and_no_lab(broken: Path, capsys: pytest.Capture
     said = capsys.readouterr().err
     assert f"{broken}:3: " in said
     assert "there is no lab on this machine" in said
-    assert "./lab down NAME" in said
+    assert f"./lab --plan {broken} down NAME" in said
 
 
 def test_down_with_a_broken_plan_and_several_labs(

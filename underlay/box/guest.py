@@ -133,7 +133,7 @@ def _boot_files(layer: Layer) -> None:
     """Make the small initramfs that the layer's configuration asks for, and the links that the boot menu names."""
     kernels = sorted(layer.lower("boot").glob("vmlinuz-*"))
     if not kernels:
-        raise NotReady(Problem("box", "the image holds no kernel", "build it again: underlay image build --force"))
+        raise NotReady(Problem("box", "the image holds no kernel", "build it again: ./lab image build --force"))
     for kernel in kernels:
         version = kernel.name.partition("-")[2]
         run_in_layer(layer, ("update-initramfs", "-u", "-k", version))

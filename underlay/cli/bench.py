@@ -1,4 +1,4 @@
-"""`underlay bench ...`: what the lab's network costs to build, side by side with other ways."""
+"""`./lab bench ...`: what the lab's network costs to build, side by side with other ways."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def build(
 ) -> None:
     """Build and remove a network of N namespaces on one bridge, in five ways, and compare.
 
-    Underlay's own provisioning, the same as a shell script (`underlay explain`), `ip -batch`, its floor (`ip -batch`
+    Underlay's own provisioning, the same as a shell script (`./lab explain`), `ip -batch`, its floor (`ip -batch`
     without anything inside the namespaces, so it does less), and Mininet if it is installed. It works in network
     namespaces of its own and checks afterwards that this machine's network is as it was. All five sizes with Mininet
     take 20 minutes on 2 CPUs. Ctrl-C ends it early and shows what there is.

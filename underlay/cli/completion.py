@@ -1,4 +1,4 @@
-"""`underlay completion`: completion for bash, zsh and fish."""
+"""`./lab completion`: completion for bash, zsh and fish."""
 
 from __future__ import annotations
 

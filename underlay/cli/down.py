@@ -1,4 +1,4 @@
-"""`underlay down`: leave nothing."""
+"""`./lab down`: leave nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import click
 from underlay.cli.context import Settings, pass_settings
 from underlay.cli.progress import Bar
 from underlay.errors import InputError, Problem
+from underlay.hosts.find import NAMESPACE
 
 
 @click.command()
@@ -25,6 +26,9 @@ def down(settings: Settings, lab: str | None) -> None:
     """
     from underlay.hosts.namespace import labs as namespaces
 
+    settings.only(
+        NAMESPACE, "`down` removes namespace hosts only", "Vagrant removes its machines: ./lab vagrant destroy -f"
+    )
     name = lab or _name(settings, namespaces.list_labs())
     with Bar() as bar:
         there = namespaces.down(name, bar)

@@ -1,4 +1,4 @@
-"""`underlay image ...`: the root filesystem that every host is booted from."""
+"""`./lab image ...`: the root filesystem that every host is booted from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`underlay leftovers ...`: what the machine holds, to compare before and after."""
+"""`./lab leftovers ...`: what the machine holds, to compare before and after."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def compare(file: Path) -> None:
         before = from_json(file.read_text())
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise InputError(
-            Problem(str(file), f"it is no saved state: {error}", "save one: leftovers save FILE")
+            Problem(str(file), f"it is no saved state: {error}", "save one: ./lab leftovers save FILE")
         ) from error
     found = diff(before, machine_snapshot())
     if found:

@@ -12,8 +12,9 @@ from pathlib import Path
 import click
 
 from underlay import __version__
-from underlay.cli.context import COMPLETE_VARIABLE, KINDS, Settings
+from underlay.cli.context import COMPLETE_VARIABLE, Settings
 from underlay.errors import Exit, UnderlayError
+from underlay.hosts.find import HOSTS_VARIABLE, KINDS, PLAN_VARIABLE
 
 #: Verb -> (module of underlay.cli, name in it, line in --help), in the order of the help. A table, so that `--help`
 #: and a quick verb do not pay for the imports of all others.
@@ -68,9 +69,16 @@ class _Verbs(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the verb. That the reader of its output has gone away (`... | head`) is no failure."""
+        """Run the verb. That the reader of its output has gone away (`... | head`) is no failure.
+
+        Rooms below spell a command `./lab VERB`; only here it is known which options it needs to mean the same lab.
+        """
         try:
             return super().invoke(ctx)
+        except UnderlayError as error:
+            if isinstance(ctx.obj, Settings):
+                error.problems = tuple(ctx.obj.spelled_problem(problem) for problem in error.problems)
+            raise
         except BrokenPipeError:
             # What is still to be flushed goes nowhere (Python's documentation of SIGPIPE, module signal).
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -90,17 +98,17 @@ class _Verbs(click.Group):
     "--plan",
     "plan_path",
     type=click.Path(path_type=Path),
-    envvar="UNDERLAY_PLAN",
+    envvar=PLAN_VARIABLE,
     show_envvar=True,
     help="The plan. [default: topology.yaml of this checkout]",
 )
 @click.option(
     "--hosts",
     "kind",
-    type=click.Choice(KINDS),
-    envvar="UNDERLAY_HOSTS",
+    type=click.Choice(tuple(KINDS)),
+    envvar=HOSTS_VARIABLE,
     show_envvar=True,
-    help="The kind of hosts. [default: whatever is up]",
+    help="The kind of hosts, for verbs that work on a lab. [default: whatever is up]",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Say each program that is started.")
 @click.pass_context
@@ -111,13 +119,13 @@ def cli(context: click.Context, plan_path: Path | None, kind: str | None, *, ver
     """
     if verbose:
         logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(message)s", stream=sys.stderr)
-    context.obj = Settings(plan_path, kind)
+    context.obj = Settings(plan_path.absolute() if plan_path else None, kind)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code. A person's mistake is shown without a traceback."""
     try:
-        result = cli.main(args=arguments, prog_name="underlay", complete_var=COMPLETE_VARIABLE, standalone_mode=False)
+        result = cli.main(args=arguments, prog_name="./lab", complete_var=COMPLETE_VARIABLE, standalone_mode=False)
     except UnderlayError as error:
         for problem in error.problems:
             click.echo(f"error: {problem}", err=True)

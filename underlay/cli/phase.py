@@ -1,19 +1,17 @@
-"""`underlay converge`, `check`, `remove` and `explain`: a phase on the lab's hosts, in parallel."""
+"""`./lab converge`, `check`, `remove` and `explain`: a phase on the lab's hosts, in parallel."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from underlay.cli.context import Settings, complete_host, pass_settings
+from underlay.cli.context import Settings, chosen_host, complete_host, pass_settings
 from underlay.errors import Exit
-from underlay.hosts.base import Host
-from underlay.hosts.provisioning import provision, tell_plan
+from underlay.hosts.base import Host, Lab
+from underlay.hosts.provisioning import provision
 from underlay.phases import PHASES
 from underlay.process import Completed
-from underlay.topology import Plan
 
 _PHASE = click.argument("phase", type=click.Choice(PHASES))
 _HOST = click.option("--host", "only", metavar="HOST", shell_complete=complete_host, help="Only this host.")
@@ -27,18 +25,26 @@ _HOST = click.option("--host", "only", metavar="HOST", shell_complete=complete_h
 def converge(settings: Settings, phase: str, only: str | None, *, no_wait: bool) -> int:
     """Make the hosts as the plan says: apply what differs and nothing else.
 
-    The plan is read again, so a changed topology.yaml takes effect. A second run says "0 changes".
+    The plan is read again, so a changed topology.yaml takes effect: it is put on record and every host is told, then
+    hosts converge. What hosts are started with (their names and addresses, the underlay, the domain) is refused:
+    `./lab up` changes it. A second run says "0 changes".
 
     \b
     Examples:
       ./lab converge phase1
       ./lab converge phase1 --host host1
     """
-    lab = settings.lab()
-    plan = settings.plan()
-    chosen = _chosen(settings, only)
-    tell_plan(lab, plan)
-    return _all(lab.plan, chosen, "converge", phase, *(("--no-wait",) if no_wait else ()))
+    before = settings.lab()
+    if only is not None:
+        chosen_host(before, only)
+    lab = before.take(settings.plan())
+    code = _all(settings, lab, only, "converge", phase, *(("--no-wait",) if no_wait else ()))
+    if only is not None and lab.recorded != before.recorded:
+        said = settings.spelled(
+            f"the other hosts know the changed plan too, and follow it with: ./lab converge {phase}"
+        )
+        click.echo(f"note: {said}", err=True)
+    return code
 
 
 @click.command()
@@ -48,11 +54,18 @@ def converge(settings: Settings, phase: str, only: str | None, *, no_wait: bool)
 def check(settings: Settings, phase: str, only: str | None) -> int:
     """Say what differs from the phase, by name, without touching it; exit 1 if anything does.
 
+    The hosts are compared with the plan that is up. That the plan's file differs from that one is a difference too.
+
     \b
     Example:
       ./lab exec host1 -- ip link set br-data down; ./lab check phase1
     """
-    return _all(settings.lab().plan, _chosen(settings, only), "check", phase)
+    lab = settings.lab()
+    code = _all(settings, lab, only, "check", phase)
+    stale = settings.stale(lab)
+    if stale is not None:
+        click.echo(f"  {settings.spelled_problem(stale)}")
+    return code if stale is None else max(code, int(Exit.CHECK_FAILED))
 
 
 @click.command()
@@ -66,7 +79,7 @@ def remove(settings: Settings, phase: str, only: str | None) -> int:
     Example:
       ./lab remove phase1
     """
-    return _all(settings.lab().plan, _chosen(settings, only), "remove", phase)
+    return _all(settings, settings.lab(), only, "remove", phase)
 
 
 @click.command()
@@ -81,22 +94,25 @@ def explain(settings: Settings, phase: str, only: str | None) -> int:
       ./lab explain phase1 --host host1 | less
       ./lab remove phase1 && ./lab explain phase1 --host host1 | ./lab exec host1 -- sh
     """
-    chosen = _chosen(settings, only)
-    plan = settings.lab().plan
-    return max(_print(provision(plan, host, "explain", phase)) for host in chosen)
+    lab = settings.lab()
+    code = max(_print(settings, provision(lab.plan, host, "explain", phase)) for host in _chosen(lab, only))
+    stale = settings.stale(lab)
+    if stale is not None:
+        click.echo(f"note: {settings.spelled_problem(stale)}", err=True)
+    return code
 
 
-def _chosen(settings: Settings, only: str | None) -> tuple[Host, ...]:
-    return tuple(settings.lab().hosts.values()) if only is None else (settings.host(only),)
+def _chosen(lab: Lab, only: str | None) -> tuple[Host, ...]:
+    return tuple(lab.hosts.values()) if only is None else (chosen_host(lab, only),)
 
 
-def _all(plan: Plan, hosts: Iterable[Host], *words: str) -> int:
+def _all(settings: Settings, lab: Lab, only: str | None, *words: str) -> int:
     with ThreadPoolExecutor() as pool:
-        done = list(pool.map(lambda host: provision(plan, host, *words), hosts))
-    return max((_print(completed) for completed in done), default=int(Exit.GOOD))
+        done = list(pool.map(lambda host: provision(lab.plan, host, *words), _chosen(lab, only)))
+    return max((_print(settings, completed) for completed in done), default=int(Exit.GOOD))
 
 
-def _print(completed: Completed) -> int:
+def _print(settings: Settings, completed: Completed) -> int:
     click.echo(completed.stdout, nl=False)
-    click.echo(completed.stderr, nl=False, err=True)
+    click.echo(settings.spelled(completed.stderr), nl=False, err=True)
     return completed.returncode

@@ -1,4 +1,4 @@
-"""`underlay plan ...`: what the plan comes to."""
+"""`./lab plan ...`: what the plan comes to."""
 
 from __future__ import annotations
 

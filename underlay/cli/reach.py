@@ -1,4 +1,4 @@
-"""`underlay exec`, `shell` and `logs`: reach into a host."""
+"""`./lab exec`, `shell` and `logs`: reach into a host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`underlay status`: what is there and what it does."""
+"""`./lab status`: what is there and what it does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from underlay.cli.context import Settings, pass_settings
 from underlay.errors import Exit
 from underlay.hosts.base import Host, Lab
 from underlay.hosts.provisioning import provision
-from underlay.topology import Plan
+from underlay.topology import Plan, differences
 
 #: What a replica does that is well; provisioning has another word for anything else.
 RUNNING = "running"
@@ -34,7 +34,8 @@ class HostStatus:
 def status(settings: Settings, *, as_json: bool) -> int:
     """Show the lab's hosts, namespaces, services and addresses, and what each is doing.
 
-    Exit 0 if all that should run does, 1 if something does not, 3 if the lab is not up.
+    What is shown is the plan that is up. Exit 0 if all that should run does, 1 if something does not or the plan's file
+    differs from that plan (a note says how), 3 if the lab is not up.
 
     \b
     Examples:
@@ -43,15 +44,19 @@ def status(settings: Settings, *, as_json: bool) -> int:
     """
     lab = settings.lab()
     seen = look(lab)
+    stale = settings.stale(lab)
     if as_json:
         hosts = {
             name: {"address": str(lab.plan.host(name).address.ip), "state": item.state, "phases": item.phases}
             for name, item in seen.items()
         }
-        click.echo(json.dumps({"lab": lab.plan.lab, "hosts": hosts}, indent=2))
+        differs = list(differences(lab.recorded, settings.plan()))
+        click.echo(json.dumps({"lab": lab.plan.lab, "plan_differs": differs, "hosts": hosts}, indent=2))
     else:
         show(lab.plan, seen)
-    return int(Exit.GOOD if _well(lab.plan, seen) else Exit.CHECK_FAILED)
+    if stale is not None:
+        click.echo(f"note: {settings.spelled_problem(stale)}", err=True)
+    return int(Exit.GOOD if stale is None and _well(lab.plan, seen) else Exit.CHECK_FAILED)
 
 
 def look(lab: Lab) -> Mapping[str, HostStatus]:

@@ -1,4 +1,4 @@
-"""`underlay up`: from whatever is there to a lab with Phase 1 on it."""
+"""`./lab up`: from whatever is there to a lab with Phase 1 on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from underlay.cli.context import Settings, pass_settings
 from underlay.cli.progress import Bar
 from underlay.errors import NotReady, Problem
 from underlay.hosts.base import Host
-from underlay.hosts.provisioning import provision, tell_plan
+from underlay.hosts.find import NAMESPACE
+from underlay.hosts.provisioning import provision
 from underlay.phases import PHASES
 from underlay.repository import REPOSITORY
 from underlay.topology import Plan
@@ -37,6 +38,7 @@ def up(settings: Settings, *, no_phase: bool) -> None:
     from underlay.hosts.namespace.state import store
     from underlay.image import build_image, use_image
 
+    settings.only(NAMESPACE, "`up` starts namespace hosts only", "Vagrant starts its machines: ./lab vagrant up")
     started = time.monotonic()
     plan = settings.plan()
     for note in machine.collisions(plan):
@@ -47,14 +49,13 @@ def up(settings: Settings, *, no_phase: bool) -> None:
         use_image(image, plan.lab, store(plan.lab).directory)
         lab = namespaces.up(plan, image.rootfs, REPOSITORY, bar)
         if not no_phase:
-            tell_plan(lab, plan)
             for phase in PHASES:
                 bar.step(f"converging {phase}")
                 _converge(plan, tuple(lab.hosts.values()), phase)
     status.show(lab.plan, status.look(lab))
     click.echo(f"\nup in {time.monotonic() - started:.1f} s. Try:\n")
     for line in suggestions(plan, converged=not no_phase):
-        click.echo(f"  {line}")
+        click.echo(f"  {settings.spelled(line)}")
 
 
 def _converge(plan: Plan, hosts: tuple[Host, ...], phase: str) -> None:

@@ -1,4 +1,4 @@
-"""`underlay vagrant ...`: Vagrant where its guests can be reached."""
+"""`./lab vagrant ...`: Vagrant where its guests can be reached."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 
 import click
 
+from underlay.cli.context import Settings, pass_settings
+from underlay.hosts.find import VAGRANT
 from underlay.process import attach
 from underlay.repository import REPOSITORY
 
@@ -15,7 +17,8 @@ from underlay.repository import REPOSITORY
     add_help_option=False,
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def vagrant(arguments: tuple[str, ...]) -> int:
+@pass_settings
+def vagrant(settings: Settings, arguments: tuple[str, ...]) -> int:
     """Run vagrant with these words in this checkout, in the network that `vm-env start` made if there is one.
 
     \b
@@ -27,6 +30,7 @@ def vagrant(arguments: tuple[str, ...]) -> int:
     from underlay.hosts.vagrant import cli as vagrantcli
     from underlay.hosts.vagrant import environment as vmenv
 
+    settings.only(VAGRANT, "Vagrant makes virtual machines only", "start namespace hosts: ./lab up")
     command = vagrantcli.argv(arguments)
     os.chdir(REPOSITORY)
-    return attach(command, env=vmenv.environment(), where="vagrant")
+    return attach(command, env={**vmenv.environment(), **settings.handed_on()}, where="vagrant")

@@ -1,4 +1,4 @@
-"""`underlay vm ...`: the steps that the Vagrantfile calls. A person says `vagrant up`."""
+"""`./lab vm ...`: the steps that the Vagrantfile calls. A person says `vagrant up`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from underlay.cli import status
 from underlay.cli.context import Settings, pass_settings
 from underlay.errors import CheckFailed, NotReady, Problem
+from underlay.hosts.find import VAGRANT
 from underlay.topology import Plan
 
 _PROVIDER = click.option("--provider", required=True, metavar="NAME", help="Vagrant's name of what runs the machines.")
@@ -16,20 +17,29 @@ _HOST = click.argument("host")
 
 
 @click.group()
-def vm() -> None:
+@pass_settings
+def vm(settings: Settings) -> None:
     """Do the steps that the Vagrantfile calls before and after Vagrant's own."""
+    settings.only(VAGRANT, "Vagrant makes virtual machines only", "start namespace hosts: ./lab up")
 
 
 @vm.command()
 @click.option("--emulated", is_flag=True, help="Their processors are imitated by software.")
+@click.option("--anew", is_flag=True, help="Those that run will be started anew.")
 @pass_settings
-def prepare(settings: Settings, *, emulated: bool) -> None:
-    """Write what the hosts are given: plan, secret, names."""
-    from underlay.hosts.vagrant import handover
-    from underlay.hosts.vagrant.labs import forget_connections, handover_directory, own_directory
+def prepare(settings: Settings, *, emulated: bool, anew: bool) -> None:
+    """Write what the hosts are given: plan, secret, names. Refused for what only a start would give to those that run.
 
+    Exit 3, with nothing written, if it is refused.
+    """
+    from underlay.hosts.vagrant import handover
+    from underlay.hosts.vagrant.labs import forget_connections, handover_directory, own_directory, refuse_moved
+
+    plan = settings.plan()
+    if not anew:
+        refuse_moved(plan)
     forget_connections()  # a machine that is started anew may be reached otherwise
-    handover.prepare(own_directory(), handover_directory(), settings.plan(), emulated=emulated)
+    handover.prepare(own_directory(), handover_directory(), plan, emulated=emulated)
 
 
 @vm.command()
@@ -93,7 +103,7 @@ def summary(settings: Settings) -> None:
     status.show(lab.plan, seen)
     click.echo("\nTry:\n")
     for line in suggestions(lab.plan, converged=any(item.phases for item in seen.values())):
-        click.echo(f"  {line}")
+        click.echo(f"  {settings.spelled(line)}")
 
 
 @vm.command("post-mortem")

@@ -1,4 +1,4 @@
-"""`underlay vm-env ...`: libvirt where none runs yet."""
+"""`./lab vm-env ...`: libvirt where none runs yet."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def start() -> None:
     elif vmenv.is_up():
         click.echo("libvirt runs already, in a network of its own; use it with ./lab vagrant ...")
     else:
-        click.echo(f"a libvirt answers at {vmenv.SYSTEM_URI} already: nothing to do, say `vagrant up`")
+        click.echo(f"a libvirt answers at {vmenv.SYSTEM_URI} already: nothing to do, say: ./lab vagrant up")
 
 
 @vm_env.command()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Protocol
 
+from underlay.errors import Problem
 from underlay.process import Completed
 from underlay.topology import Plan
 
@@ -71,8 +72,29 @@ class Lab(Protocol):
     """A lab that is up: its plan, its hosts, and a place outside of them."""
 
     @property
+    def kind(self) -> str:
+        """The kind of its hosts, as `--hosts` names it."""
+        ...
+
+    @property
     def plan(self) -> Plan:
-        """The plan that the lab was brought up with."""
+        """The plan on record, with the patience that these hosts need."""
+        ...
+
+    @property
+    def recorded(self) -> Plan:
+        """The plan on record: the one that the lab was brought up with, or took since."""
+        ...
+
+    def obstacle(self, plan: Plan) -> Problem | None:
+        """Say why the lab cannot take another plan as it is (hosts have to start anew for it); None if it can."""
+        ...
+
+    def take(self, plan: Plan) -> Lab:
+        """Put another plan on record, tell every host that is on, and return the lab with it; nothing else changes.
+
+        NotReady with the obstacle, before anything is touched, if there is one.
+        """
         ...
 
     @property

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
 from underlay.errors import NotReady, Problem
-from underlay.hosts.base import Host, Lab
+from underlay.hosts.base import Host
 from underlay.hosts.layout import PLAN_FILE
 from underlay.process import Completed
-from underlay.topology import Plan, render_plan
+from underlay.topology import Plan
 
 #: A phase waits for many programs, one after the other; each has the plan's `ready`.
 _WAITS = 4
+#: Takes a file in whole or not at all: a power cut or a broken connection leaves the one that was there. Arguments: the
+#: file's path, its digest. `sync FILE` is fsync(2) of that file or directory (sync(1)).
+_TAKE = """\
+set -e
+cat >"$1.new"
+echo "$2  $1.new" | sha256sum --check --status
+sync "$1.new"
+mv "$1.new" "$1"
+sync "${1%/*}"
+"""
 
 
 def provision(plan: Plan, host: Host, *words: str) -> Completed:
     """Run ``python3 -m provision WORDS`` on a host and return what it said; its exit code tells how it went."""
     if not host.running():
-        raise NotReady(Problem(host.name, "it is off", "bring it up: ./lab up"))
+        raise NotReady(Problem(host.name, "it is off", "bring it up: ./lab up, or ./lab vagrant up"))
     return host.run(("python3", "-m", "provision", *words), check=False, timeout=plan.timeouts.ready * _WAITS)
 
 
-def tell_plan(lab: Lab, plan: Plan) -> None:
-    """Give every host the plan, so that what it does next follows it."""
-    text = render_plan(plan)
-    for host in lab.hosts.values():
-        if host.running():
-            host.run(("tee", PLAN_FILE), stdin=text)
+def tell_plan(hosts: Iterable[Host], text: str) -> None:
+    """Give hosts that are on the plan on record, durably, so that what they do next, and after a power cut, follows it.
+
+    One that is off is left out. Raises as ``Host.run`` does.
+    """
+    command = ("sh", "-c", _TAKE, "sh", PLAN_FILE, hashlib.sha256(text.encode()).hexdigest())
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda host: host.run(command, stdin=text), [host for host in hosts if host.running()]))

@@ -139,19 +139,19 @@ def verify_image(*, progress: Progress, root: Path = REPOSITORY, cache: Path | N
     key = recipe.image_key(root)
     image = store.find(key)
     if image is None:
-        raise NotReady(Problem(f"image {key}", "it has not been built", "build it first: underlay image build"))
+        raise NotReady(Problem(f"image {key}", "it has not been built", "build it first: ./lab image build"))
     check_machine(store.path)
     progress.step("read the image")
     recorded = image.tree.read_text()
     found = tree_text(read_tree(image.rootfs, progress.update))
-    _compare(image, recorded, found, "it is not as it was built", "make it anew: underlay image build --force")
+    _compare(image, recorded, found, "it is not as it was built", "make it anew: ./lab image build --force")
     with store.locked(lambda owner: progress.step(f"wait for another build (process {owner})")):
         store.sweep()
         with store.workplace(key) as path:
             built = _build(Workplace(path), key, root, progress)
     changes = compare_locks(image.lock.read_text(), built.packages)
     if changes:
-        hint = f"the archive has newer packages since {image.built:%Y-%m-%d}: image build --force takes them"
+        hint = f"the archive has newer packages since {image.built:%Y-%m-%d}: ./lab image build --force takes them"
         what = "the same inputs now give other package versions, so files differ too"
         raise CheckFailed(
             Problem(f"image {key}", what, hint), *(Problem(f"image {key}", str(change)) for change in changes)

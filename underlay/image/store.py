@@ -127,7 +127,9 @@ def use_image(image: Image, lab: str, state: Path) -> None:
     try:
         mark.write_text(f"{state.absolute()}\n")
     except FileNotFoundError as error:
-        raise NotReady(Problem(f"image {image.key}", "it has just been removed", "build it: image build")) from error
+        raise NotReady(
+            Problem(f"image {image.key}", "it has just been removed", "build it: ./lab image build")
+        ) from error
 
 
 def release_image(image: Image, lab: str) -> None:

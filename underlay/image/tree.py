@@ -198,5 +198,7 @@ def _parse(line: str, where: str) -> Entry:
         )
     except ValueError as error:
         raise NotReady(
-            Problem(where, f"not a line of a tree's list: {line[:80]!r}", "build the image again: image build --force")
+            Problem(
+                where, f"not a line of a tree's list: {line[:80]!r}", "build the image again: ./lab image build --force"
+            )
         ) from error

@@ -6,6 +6,7 @@
 'v-gateway-1'
 """
 
+from underlay.topology.compare import differences, needing_a_start
 from underlay.topology.derive import dns_names, flow_pairs
 from underlay.topology.load import load_plan, parse_plan
 from underlay.topology.model import (
@@ -38,9 +39,11 @@ __all__ = [
     "Timeouts",
     "Tunnel",
     "Underlay",
+    "differences",
     "dns_names",
     "flow_pairs",
     "load_plan",
+    "needing_a_start",
     "parse_plan",
     "plan_as_json",
     "render_plan",

@@ -18,7 +18,12 @@ _WIDTH = 120
 
 def render_plan(plan: Plan) -> str:
     """Return the plan as YAML, everything said that a plan may leave out; parsing it gives an equal plan."""
-    sections: dict[str, Json] = {
+    return "".join(_dump(name, value) for name, value in plan_as_data(plan).items()).rstrip("\n") + "\n"
+
+
+def plan_as_data(plan: Plan) -> dict[str, Json]:
+    """Return what a plan's file says, everything said that it may leave out."""
+    return {
         "lab": plan.lab,
         "domain": plan.domain,
         "hosts": {
@@ -43,7 +48,6 @@ def render_plan(plan: Plan) -> str:
             "cache": _number(plan.timeouts.cache),
         },
     }
-    return "".join(_dump(name, value) for name, value in sections.items()).rstrip("\n") + "\n"
 
 
 def plan_as_json(plan: Plan) -> dict[str, Json]:

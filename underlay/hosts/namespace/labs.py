@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from underlay.errors import NotReady, Problem
-from underlay.hosts import layout
 from underlay.hosts.namespace import cgroups, power, wire
 from underlay.hosts.namespace.machines import NamespaceHost, NamespaceLab, Outside
 from underlay.hosts.namespace.preflight import preflight
@@ -24,6 +23,7 @@ from underlay.hosts.namespace.state import (
     store,
     stored_labs,
 )
+from underlay.hosts.provisioning import tell_plan
 from underlay.progress import Progress, Quiet
 from underlay.topology import Plan, parse_plan, render_plan
 from underlay.wait import NotYet, until
@@ -62,8 +62,10 @@ def up(plan: Plan, image: Path, repository: Path, progress: Progress | None = No
         show.step("laying the wire")
         wire.ensure(place.pin, plan.lab, str(plan.underlay.gateway), plan.underlay.mtu, timeout=plan.timeouts.command)
         state = _start_missing(place, state, plan, show)
-        _tell_plan(place, before, state, plan)
-    return NamespaceLab(place, plan)
+        lab = NamespaceLab(place, plan)
+        # Those that were kept; and the last `up` may have been killed between its record and its hosts.
+        tell_plan(lab.hosts.values(), state.plan_text)
+    return lab
 
 
 def down(lab: str, progress: Progress | None = None) -> bool:
@@ -183,14 +185,6 @@ def _start_missing(place: Store, state: LabState, plan: Plan, show: Progress) ->
     if problems:
         raise NotReady(*problems)
     return state
-
-
-def _tell_plan(place: Store, before: LabState | None, state: LabState, plan: Plan) -> None:
-    """Give a changed plan to the hosts that were kept; the others got it when they started."""
-    if before is None or before.plan_text == state.plan_text:
-        return
-    for host in NamespaceLab(place, plan).hosts.values():
-        host.run(["tee", layout.PLAN_FILE], stdin=state.plan_text)
 
 
 def _anything(place: Store) -> bool:

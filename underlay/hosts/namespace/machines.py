@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -17,11 +17,14 @@ from underlay.hosts import layout
 from underlay.hosts.namespace import power, wire
 from underlay.hosts.namespace.processes import Process, alive
 from underlay.hosts.namespace.state import LabState, Store
+from underlay.hosts.provisioning import tell_plan
 from underlay.process import Completed
-from underlay.topology import Host, Plan
+from underlay.topology import Host, Plan, differences, needing_a_start, parse_plan, render_plan
 
 _ENTER = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
 _UP = "bring it up: ./lab up"
+#: What a plan says of a host that only a virtual machine feels.
+_NOT_FELT = (".cpus", ".memory")
 
 
 def host_argv(pid: int, command: Sequence[str], *, namespace: str | None, tty: bool, term: str) -> tuple[str, ...]:
@@ -190,6 +193,16 @@ class NamespaceLab:
     plan: Plan
 
     @property
+    def kind(self) -> str:
+        """The kind of its hosts, as `--hosts` names it."""
+        return "namespace"
+
+    @property
+    def recorded(self) -> Plan:
+        """The plan on record: these hosts need no patience."""
+        return self.plan
+
+    @property
     def hosts(self) -> Mapping[str, NamespaceHost]:
         """The hosts by name, in the plan's order."""
         return MappingProxyType({host.name: NamespaceHost(self.store, self.plan, host) for host in self.plan.hosts})
@@ -198,6 +211,48 @@ class NamespaceLab:
     def outside(self) -> Outside:
         """The machine that the tests run on, at the underlay's gateway address."""
         return Outside(self.store, self.plan)
+
+    def obstacle(self, plan: Plan) -> Problem | None:
+        """Say what hosts would have to start anew for; see ``base.Lab``."""
+        return _obstacle(self._state(), plan)
+
+    def take(self, plan: Plan) -> NamespaceLab:
+        """Put another plan on record and tell every host that is on; see ``base.Lab``. One that is off starts with it.
+
+        NotReady as well when another command is changing the lab.
+        """
+        text = render_plan(plan)
+        # What is on record, and what hosts were told, may not come apart between two that change it.
+        with self.store.locked():
+            state = self._state()
+            if (problem := _obstacle(state, plan)) is not None:
+                raise NotReady(problem)
+            if text != state.plan_text:
+                self.store.write(replace(state, plan_text=text))
+            changed = NamespaceLab(self.store, plan)
+            tell_plan(changed.hosts.values(), text)
+        return changed
+
+    def _state(self) -> LabState:
+        state = self.store.read()
+        if state is None:
+            raise NotReady(Problem(f"lab {self.store.lab}", "it is not up", _UP))
+        return state
+
+
+def _obstacle(state: LabState, plan: Plan) -> Problem | None:
+    where = f"lab {state.lab}"
+    before = parse_plan(state.plan_text, where)
+    if _started_with(before, state) == _started_with(plan, state):
+        return None
+    keys = [key for key in needing_a_start(differences(before, plan)) if not key.endswith(_NOT_FELT)]
+    what = f"its hosts must start anew for what the plan changes: {', '.join(keys)}"
+    return Problem(where, what, "bring it up with the changed plan: ./lab up")
+
+
+def _started_with(plan: Plan, state: LabState) -> Mapping[str, str]:
+    image, repository = Path(state.image), Path(state.repository)
+    return {host.name: power.host_digest(plan, host, image, repository) for host in plan.hosts}
 
 
 def _started_at(first: Process) -> datetime:

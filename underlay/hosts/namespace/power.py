@@ -140,7 +140,7 @@ def supervisor_socket(image: Path) -> str:
         parser.read_string((image / _CONFIGURATION.lstrip("/")).read_text())
         path = parser.get("unix_http_server", "file")
     except (OSError, configparser.Error) as error:
-        hint = "build the image again: lab image build"
+        hint = "build the image again: ./lab image build"
         raise NotReady(Problem(str(image), f"the image has no usable {_CONFIGURATION} ({error})", hint)) from error
     return path.removeprefix("/var") if path.startswith("/var/run/") else path
 

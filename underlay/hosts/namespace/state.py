@@ -96,7 +96,7 @@ def to_json(state: LabState) -> str:
 
 def from_json(text: str, where: str) -> LabState:
     """Read a record; NotReady when it is not one, or of another version of Underlay."""
-    hint = "`lab down` removes what there is; then bring the lab up again"
+    hint = "`./lab down` removes what there is; then bring the lab up again"
     try:
         data = json.loads(text)
         if data["schema"] != SCHEMA:

@@ -11,8 +11,9 @@ import shutil
 from pathlib import Path
 
 from underlay import durable
+from underlay.errors import Problem
 from underlay.hosts import layout
-from underlay.topology import Plan, render_plan
+from underlay.topology import Plan, differences, needing_a_start, render_plan
 
 #: How many times longer than the plan says hosts may take whose processors are imitated by software.
 EMULATED = 5
@@ -43,6 +44,21 @@ def prepare(directory: Path, handover: Path, plan: Plan, *, emulated: bool = Fal
     for own in handover.iterdir():
         if own.name not in {host.name for host in plan.hosts}:
             shutil.rmtree(own)
+
+
+def moved(before: Plan, plan: Plan) -> Problem | None:
+    """Say what machines would have to start anew for, if the plan on record (``before``) were another; None if not."""
+    keys = needing_a_start(differences(before, plan))
+    what = f"its hosts must start anew for what the plan changes: {', '.join(keys)}"
+    hint = "start them with the changed plan: ./lab vagrant reload --provision"
+    return Problem(f"lab {before.lab}", what, hint) if keys else None
+
+
+def replan(directory: Path, handover: Path, text: str) -> None:
+    """Put another plan on record, and into what hosts are handed over the next time."""
+    durable.replace(directory / PLAN, text, mode=0o600)
+    for own in handover.iterdir():
+        durable.replace(own / PLAN, text)
 
 
 def forget(*directories: Path) -> None:

@@ -18,18 +18,19 @@ from types import MappingProxyType
 
 from underlay import durable, process
 from underlay.errors import InputError, NotReady, Problem
+from underlay.hosts.provisioning import tell_plan
 from underlay.hosts.vagrant import environment as vmenv
-from underlay.hosts.vagrant import ssh
+from underlay.hosts.vagrant import handover, ssh
 from underlay.hosts.vagrant.handover import EMULATED, PLAN
 from underlay.hosts.vagrant.hypervisors import Hypervisor, hypervisors
 from underlay.process import Completed
 from underlay.repository import REPOSITORY
-from underlay.topology import Host, Plan, load_plan
+from underlay.topology import Host, Plan, load_plan, render_plan
 from underlay.wait import NotYet, until
 
 #: Seconds until a machine that was powered on runs commands: software emulation of two on two cores takes a minute.
 _BOOT_S = 240.0
-_UP = "bring it up: vagrant up, or ./lab vagrant up"
+_UP = "bring it up: ./lab vagrant up"
 #: Seconds to close a shared connection.
 _CLOSE_S = 5.0
 _SSH_CONFIG = "ssh-config"
@@ -220,9 +221,15 @@ class VagrantLab:
     """A lab of virtual machines; ``provider`` is Vagrant's name of what runs them, ``machines`` their identities."""
 
     plan: Plan
+    recorded: Plan
     provider: str
     machines: Mapping[str, str]
     config: Path
+
+    @property
+    def kind(self) -> str:
+        """The kind of its hosts, as `--hosts` names it."""
+        return "vagrant"
 
     @property
     def hosts(self) -> Mapping[str, VagrantHost]:
@@ -239,6 +246,23 @@ class VagrantLab:
     def outside(self) -> VagrantOutside:
         """The machine that the tests run on."""
         return VagrantOutside(self.plan)
+
+    def obstacle(self, plan: Plan) -> Problem | None:
+        """Say what hosts would have to start anew for, or who is off, whom nobody would tell; see ``base.Lab``."""
+        if (anew := handover.moved(self.recorded, plan)) is not None:
+            return anew
+        off = [host.name for host in self.hosts.values() if not host.running()] if plan != self.recorded else []
+        what = f"{', '.join(off)} is off and would not hear of a changed plan"
+        return Problem(f"lab {self.recorded.lab}", what, _UP) if off else None
+
+    def take(self, plan: Plan) -> VagrantLab:
+        """Put another plan on record and tell every host; see ``base.Lab``."""
+        if (problem := self.obstacle(plan)) is not None:
+            raise NotReady(problem)
+        text = render_plan(plan)
+        handover.replan(own_directory(), handover_directory(), text)
+        tell_plan(self.hosts.values(), text)
+        return replace(self, plan=plan.patient(EMULATED) if self.plan != self.recorded else plan, recorded=plan)
 
 
 def find_lab(name: str) -> VagrantLab | None:
@@ -270,7 +294,7 @@ def _look(name: str) -> VagrantLab | Problem:
         return Problem(where, f"{', '.join(missing)} was not made", _UP)
     providers = {provider for provider, _ in found.values()}
     if len(providers) > 1:
-        hint = "vagrant destroy -f, then vagrant up with one of them"
+        hint = "./lab vagrant destroy -f, then ./lab vagrant up with one of them"
         return Problem(where, f"its machines are of different providers: {', '.join(sorted(providers))}", hint)
     provider = providers.pop()
     machines = MappingProxyType({host: machine for host, (_, machine) in found.items()})
@@ -292,7 +316,20 @@ def _look(name: str) -> VagrantLab | Problem:
         sockets = socket_directory(machines)
         durable.replace(config, ssh.config(text, machines=machines, sockets=sockets, connect_s=plan.timeouts.connect))
     slow = any(hypervisor.emulated(machine) for machine in machines.values())
-    return VagrantLab(plan.patient(EMULATED) if slow else plan, provider, machines, config)
+    return VagrantLab(plan.patient(EMULATED) if slow else plan, plan, provider, machines, config)
+
+
+def refuse_moved(plan: Plan) -> None:
+    """Refuse to put a plan on record for which machines that run would have to start anew; NotReady says so."""
+    try:
+        before = load_plan(own_directory() / PLAN)
+    except InputError:
+        return
+    problem = handover.moved(before, plan)
+    made = recorded(dot_directory(), [host.name for host in before.hosts]) if problem else {}
+    known = hypervisors(own_directory())
+    if problem and any(provider in known and known[provider].running(machine) for provider, machine in made.values()):
+        raise NotReady(problem)
 
 
 def forget_connections() -> None:

@@ -1,0 +1,177 @@
+"""Taking another plan: on record first, then told; refused before anything is touched where hosts must start anew."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from tests.hosts.recorded import record
+from underlay import process
+from underlay.cli.main import main
+from underlay.errors import Exit, NotReady
+from underlay.hosts import provisioning
+from underlay.hosts.namespace.labs import find_lab
+from underlay.hosts.namespace.state import DIRECTORY_VARIABLE
+from underlay.hosts.vagrant import handover
+from underlay.hosts.vagrant import labs as vagrant
+from underlay.process import Completed, ProgramFailed
+from underlay.topology import Plan, parse_plan, render_plan
+
+SHIPPED = (Path(__file__).parents[2] / "topology.yaml").read_text().replace("lab: underlay", "lab: tests-of-taking")
+PLAN = parse_plan(SHIPPED, "plan")
+MOVED = parse_plan(SHIPPED.replace("192.168.56.11", "192.168.56.13").replace("port: 8080", "port: 8081"), "moved")
+EDITED = parse_plan(SHIPPED.replace("port: 8080", "port: 8081").replace("memory: 1024", "memory: 1536"), "edited")
+PUBLISHED = parse_plan(SHIPPED.replace("port: 8080", "port: 8081"), "published")
+
+
+def files(directory: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file() and path.name != "lock"}
+
+
+def test_a_lab_takes_an_edited_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path))
+    lab = record(tmp_path, PLAN)
+    assert lab.obstacle(EDITED) is None
+    assert lab.take(EDITED).recorded == EDITED
+    found = find_lab(PLAN.lab)
+    assert found is not None
+    assert found.recorded == EDITED, "a host that is off starts with what is on record"
+
+
+def test_what_hosts_are_started_with_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
+    lab = record(tmp_path, PLAN)
+    before = files(tmp_path)
+    with pytest.raises(NotReady, match=r"start anew for what the plan changes: hosts\.host1\.address\n.*: \./lab up$"):
+        lab.take(MOVED)
+    assert files(tmp_path) == before
+
+
+def test_nothing_is_taken_while_another_command_changes_the_lab(tmp_path: Path) -> None:
+    lab = record(tmp_path, PLAN)
+    with lab.store.locked(), pytest.raises(NotReady, match="is changing it"):
+        lab.take(EDITED)
+    assert lab.store.read() == record(tmp_path / "other", PLAN).store.read()
+
+
+@pytest.fixture
+def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> vagrant.VagrantLab:
+    """Virtual machines of a hypervisor that has gone, so all of them are off."""
+    monkeypatch.setenv("VAGRANT_DOTFILE_PATH", str(tmp_path / "dot"))
+    monkeypatch.setattr(vagrant, "handover_directory", lambda: tmp_path / "handover")
+    handover.prepare(vagrant.own_directory(), tmp_path / "handover", PLAN)
+    known = MappingProxyType({host.name: "0000" for host in PLAN.hosts})
+    return vagrant.VagrantLab(PLAN.patient(handover.EMULATED), PLAN, "libvirt", known, tmp_path / "ssh-config")
+
+
+@pytest.mark.parametrize("plan", [MOVED, EDITED], ids=["moved", "more memory"])
+def test_virtual_machines_are_reloaded_for_what_they_are_made_with(
+    plan: Plan, machines: vagrant.VagrantLab, tmp_path: Path
+) -> None:
+    before = files(tmp_path)
+    with pytest.raises(NotReady, match=r"must start anew .*\n.*: \./lab vagrant reload --provision$"):
+        machines.take(plan)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.skipif(shutil.which("virsh") is None, reason="virsh, which says who is off, is not installed")
+def test_a_virtual_machine_that_is_off_would_not_hear_of_it(machines: vagrant.VagrantLab, tmp_path: Path) -> None:
+    before = files(tmp_path)
+    with pytest.raises(NotReady, match=r"host1, host2 is off .*\n.*: \./lab vagrant up$"):
+        machines.take(PUBLISHED)
+    assert files(tmp_path) == before
+
+
+@dataclass(frozen=True)
+class Running:
+    """As much of a hypervisor as is asked: it runs what is known to it."""
+
+    known: frozenset[str]
+
+    def running(self, machine: str) -> bool:
+        return machine in self.known
+
+
+@pytest.mark.parametrize("verb", [["vm", "prepare"], ["vm", "prepare", "--anew"]], ids=["up", "reload"])
+@pytest.mark.parametrize("machine", ["0000", "1111"], ids=["runs", "off"])
+def test_vagrant_does_not_hand_over_what_only_a_start_gives(
+    verb: list[str], machine: str, machines: vagrant.VagrantLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for host in PLAN.hosts:
+        file = vagrant.dot_directory() / "machines" / host.name / "libvirt" / "id"
+        file.parent.mkdir(parents=True)
+        file.write_text(machine)
+    monkeypatch.setattr(vagrant, "hypervisors", lambda _: {"libvirt": Running(frozenset({"0000"}))})
+    plan = tmp_path / "moved.yaml"
+    plan.write_text(render_plan(MOVED))
+    before = files(tmp_path)
+    code = main(["--plan", str(plan), *verb])
+    if verb[-1] == "prepare" and machine == "0000":
+        assert code == int(Exit.NOT_READY)
+        assert files(tmp_path) == before
+    else:
+        assert code == int(Exit.GOOD)
+        assert {path.read_text() for path in tmp_path.rglob("topology.yaml")} == {render_plan(MOVED)}
+
+
+def test_what_is_handed_over_the_next_time_is_the_plan_on_record(machines: vagrant.VagrantLab, tmp_path: Path) -> None:
+    text = render_plan(PUBLISHED)
+    handover.replan(vagrant.own_directory(), tmp_path / "handover", text)
+    copies = list(tmp_path.rglob("topology.yaml"))
+    assert len(copies) == 1 + len(PLAN.hosts)
+    assert {path.read_text() for path in copies} == {text}
+
+
+@dataclass(frozen=True)
+class Here:
+    """This machine as a host; ``cut`` is how many characters of what it is sent arrive."""
+
+    name: str = "here"
+    cut: int | None = None
+
+    @property
+    def address(self) -> IPv4Address:
+        return IPv4Address("127.0.0.1")
+
+    def argv(self, command: Sequence[str], *, namespace: str | None = None, tty: bool = False) -> tuple[str, ...]:
+        return tuple(command)
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        timeout: float | None = None,
+        check: bool = True,
+        stdin: str | None = None,
+        namespace: str | None = None,
+    ) -> Completed:
+        return process.run(command, timeout=timeout or 20, check=check, stdin=(stdin or "")[: self.cut])
+
+    def running(self) -> bool:
+        return True
+
+    def power_off(self) -> None: ...
+
+    def power_on(self) -> None: ...
+
+    def facts(self) -> dict[str, str]:
+        return {}
+
+
+def test_a_host_takes_a_plan_in_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "topology.yaml"
+    monkeypatch.setattr(provisioning, "PLAN_FILE", str(file))
+    provisioning.tell_plan([Here()], render_plan(PLAN))
+    assert file.read_text() == render_plan(PLAN)
+    for cut in (0, 100):  # the connection broke
+        with pytest.raises(ProgramFailed):
+            provisioning.tell_plan([Here(cut=cut)], render_plan(EDITED))
+        assert file.read_text() == render_plan(PLAN)
+    provisioning.tell_plan([Here()], render_plan(EDITED))
+    assert file.read_text() == render_plan(EDITED)
+    assert list(tmp_path.iterdir()) == [file]
