@@ -15,6 +15,7 @@ from pathlib import Path
 
 from underlay.errors import NotReady, Problem
 from underlay.hosts.namespace.processes import Process, identify
+from underlay.hosts.namespace.state import run_directory
 from underlay.wait import NotYet, until
 
 #: On cgroup v2 a group that passes controllers on must hold no processes itself, so those of a host are in a leaf.
@@ -68,7 +69,7 @@ def own_hierarchies() -> tuple[Hierarchy, ...]:
 
 def lab_group(lab: str) -> str:
     """Return the name of a lab's group in each hierarchy."""
-    return f"underlay-{lab}"
+    return f"{run_directory().name}-{lab}"
 
 
 def lab_directories(lab: str, found: Sequence[Hierarchy]) -> tuple[Path, ...]:
