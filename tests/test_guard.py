@@ -83,7 +83,8 @@ def reported(real: Path, another: int, tmp_path_factory: pytest.TempPathFactory)
     tests = [f"def test_{name}(monkeypatch):\n    {body}\n" for name, body in bodies.items()]
     (directory / "test_bad.py").write_text("\n".join([_HEAD.format(real=str(real), pid=another), *tests]))
     places = dict(zip(VARIABLES, (real / "state", real / "run", real / "dot"), strict=True))
-    told = {"PYTHONPATH": str(ROOT), "COLUMNS": "500", **{name: str(path) for name, path in places.items()}}
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    told = {"PYTHONPATH": path, "COLUMNS": "500", **{name: str(path) for name, path in places.items()}}
     words = ("-q", "-p", "tests.apart", "-p", "no:cacheprovider", "--rootdir", str(directory), "--tb=line", "-rA")
     argv = (sys.executable, "-m", "pytest", *words, f"--basetemp={directory / 'tmp'}", str(directory))
     return run(argv, timeout=60, check=False, env={**os.environ, **told}, cwd=directory)
