@@ -36,7 +36,7 @@ BAD = {
         "$UNDERLAY_RUN_DIR leads it to",
     ),
     "finds": (
-        "monkeypatch.setenv('UNDERLAY_STATE_DIR', f'{real}/state'); main(['down', 'quay'])",
+        "monkeypatch.setenv('UNDERLAY_STATE_DIR', f'{real}/state'); store('quay').make_secret()",
         "writes to {real}/state/labs/quay",
     ),
 }
@@ -52,6 +52,7 @@ from contextlib import suppress
 from pathlib import Path
 from underlay.cli.main import main
 from underlay.hosts.namespace.processes import identify, kill
+from underlay.hosts.namespace.state import store
 
 real, pid = Path({real!r}), {pid}
 """
