@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,8 @@ def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
 @pytest.fixture(autouse=True)
 def apart(guard: Guard, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Places]:
     """This test's places; the test fails if it was refused something, whoever caught that."""
-    places = Places(tmp_path_factory.mktemp("apart"))
+    # pytest's own way looks through all earlier ones, which are many.
+    places = Places(Path(tempfile.mkdtemp(prefix="apart-", dir=tmp_path_factory.getbasetemp())))
     places.take_effect(monkeypatch)
     yield places
     if refused := guard.refused():
