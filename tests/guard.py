@@ -84,10 +84,11 @@ class Guard:
 
     def signalled(self, descriptor: int, sent: int) -> None:
         """Refuse a signal to another's process by its descriptor, of which Python says nothing to audit hooks."""
-        for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
-            if line.startswith("Pid:") and self.on:
-                for what in self.signals((int(line.split()[1]), sent)):
-                    self._refuse(what)
+        # -1: it has ended, and nothing will be sent (pidfd_open(2), linux kernel/fork.c).
+        text = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+        if (found := re.search(r"^Pid:\t(\d+)$", text, re.MULTILINE)) is not None and self.on:
+            for what in self.signals((int(found[1]), sent)):
+                self._refuse(what)
 
     def refused(self) -> list[str]:
         """Return what was refused since the last call."""
