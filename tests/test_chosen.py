@@ -9,6 +9,7 @@ import pytest
 
 from acceptance import chosen
 from tests.hosts.recorded import record
+from tests.plans import shop
 from underlay.errors import Exit
 from underlay.hosts.find import HOSTS_VARIABLE, LAB_VARIABLE, PLAN_VARIABLE
 from underlay.hosts.namespace.state import DIRECTORY_VARIABLE
@@ -39,7 +40,7 @@ def labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path / "state"))
     monkeypatch.setenv("VAGRANT_DOTFILE_PATH", str(tmp_path / "dot"))
     for name, file in ((DEFAULT, "topology.yaml"), (OTHER, "other.yaml")):
-        text = (ROOT / "topology.yaml").read_text().replace("lab: underlay", f"lab: {name}")
+        text = shop.text((f"lab: {shop.plan().lab}", f"lab: {name}"))
         (tmp_path / file).write_text(text)
         plan = load_plan(tmp_path / file)
         record(tmp_path / "state", plan, on=[host.name for host in plan.hosts])
@@ -106,7 +107,7 @@ def test_a_kind_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_lab_that_is_up_with_another_plan_is_not_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "other.yaml"
     monkeypatch.setenv(PLAN_VARIABLE, str(other))
-    edit(other, "# The plan", "# A comment changes nothing")
+    edit(other, "hosts:\n", "# A comment changes nothing\nhosts:\n")
     assert choose(tmp_path) == f"{OTHER} on namespace"
     edit(other, "port: 8080", "port: 8081")
     said = choose(tmp_path)

@@ -12,12 +12,10 @@ import pytest
 
 from provision import secrets
 from provision.system import Ledger
+from tests.plans import shop
 from underlay import durable
 from underlay.hosts.namespace.state import Store
 from underlay.hosts.vagrant import handover
-from underlay.topology import load_plan
-
-_PLAN = Path(__file__).parents[1] / "topology.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +132,7 @@ def _lab(directory: Path) -> Path:
 
 
 def _handed_over(directory: Path) -> Path:
-    handover.prepare(directory, directory / "over", load_plan(_PLAN))
+    handover.prepare(directory, directory / "over", shop.plan())
     return directory / "secret"
 
 

@@ -162,6 +162,14 @@ def test_nothing_of_the_product_imports_the_tests() -> None:
     assert [name for name in product() if any(within(used, "tests") for used in imports(name))] == []
 
 
+def test_one_test_looks_at_the_shipped_plan() -> None:
+    """README invites to change it; the others bring their own (``tests.plans``)."""
+    named = re.compile(r"""(ROOT|REPOSITORY|parents\[\d\]\)?) / ["']topology\.yaml["']""")
+    tests = [path for path in files() if path.suffix == ".py" and path.is_relative_to(ROOT / "tests")]
+    found = {path.name for path in tests if named.search(path.read_text(encoding="utf-8"))}
+    assert found == {"test_shipped.py", Path(__file__).name}
+
+
 def test_programs_are_started_in_few_places() -> None:
     starters = {name for name in product() if any(_STARTING.fullmatch(used) for used in uses(name))}
     assert starters - set(STARTERS) == set()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.plans import shop
 from underlay.process import Completed, run
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +57,9 @@ def test_shellcheck_finds_nothing() -> None:
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("shell", ["dash", None])
 def test_it_runs_from_anywhere(shell: str | None, tmp_path: Path) -> None:
-    done = lab("plan", "show", "--json", by=(installed(shell),) if shell else (), cwd=tmp_path)
+    done = lab(
+        "--plan", str(shop.PATH), "plan", "show", "--json", by=(installed(shell),) if shell else (), cwd=tmp_path
+    )
     assert done.stderr == ""
     assert json.loads(done.stdout)["hosts"][0]["name"] == "host1"
     assert list(tmp_path.iterdir()) == []
@@ -66,8 +69,8 @@ def test_it_runs_from_anywhere(shell: str | None, tmp_path: Path) -> None:
 def test_it_runs_by_a_link_to_it(tmp_path: Path) -> None:
     """Not by following the link: the script is found where its name says."""
     (tmp_path / "checkout").symlink_to(ROOT)
-    done = run((str(tmp_path / "checkout" / "lab"), "plan", "show", "--json"), timeout=30)
-    assert json.loads(done.stdout)["lab"]
+    done = run((str(tmp_path / "checkout" / "lab"), "--plan", str(shop.PATH), "plan", "show", "--json"), timeout=30)
+    assert json.loads(done.stdout)["lab"] == shop.plan().lab
 
 
 @pytest.mark.usefixtures("environment")

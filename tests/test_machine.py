@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.plans import shop
 from underlay import machine
-from underlay.topology import load_plan
 
-ROOT = Path(__file__).parents[1]
 # As a host on a little-endian machine shows it: proc_net(5). Default, 10.77.0.0/16, 172.17.0.0/16 and one address.
 ROUTES = """\
 Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
@@ -29,7 +28,7 @@ def test_routes_are_read_without_the_default_route() -> None:
 
 
 def test_collision_with_a_route_of_this_machine_is_noted() -> None:
-    plan = load_plan(ROOT / "topology.yaml")
+    plan = shop.plan()
     own = next(machine.routes(Path("/proc/net/route").read_text()), None)
     if own is None:
         pytest.skip("this machine has no route that a plan could collide with")

@@ -98,6 +98,17 @@ def test_missing_program_is_named() -> None:
     assert "no-such-program" in problem.hint
 
 
+def test_program_that_may_not_be_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel says so too of a name that is nowhere in PATH, if one of its directories may not be searched."""
+    program = tmp_path / "program"
+    program.touch(mode=0o644)
+    with pytest.raises(NotReady, match=r"/program` may not be run by you"):
+        run((str(program),), timeout=AMPLE)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(NotReady, match="`program` is not installed"):
+        attach(("program",))
+
+
 def test_no_shell_reads_the_words() -> None:
     words = ("$HOME", "*", "a b", ";", "echo", "`id`")
     assert run(("printf", r"%s\n", *words), timeout=AMPLE).stdout.splitlines() == list(words)
@@ -134,7 +145,7 @@ def gone(pid: int) -> bool | NotYet:
     return True if state in {"Z", "X"} else NotYet(f"state {state}")
 
 
-def test_error_of_ours_while_it_runs_kills_it(tmp_path: Path) -> None:
+def test_error_of_ours_while_it_runs_kills_it(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Ctrl-C in the middle of a run leaves no program behind."""
     note = tmp_path / "pid"
 
@@ -142,6 +153,9 @@ def test_error_of_ours_while_it_runs_kills_it(tmp_path: Path) -> None:
         until(lambda: True if note.exists() else NotYet("nothing"), deadline_s=AMPLE, what="the program's start")
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
+    # Whoever started the tests in the background has had SIGINT ignored, which is inherited (signal(7)).
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):

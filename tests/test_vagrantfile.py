@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.plans import shop
 from underlay.process import Completed, run
 from underlay.topology import load_plan, plan_as_json
 
@@ -63,7 +64,7 @@ def test_vagrant_finds_it_valid(provider: str, options: tuple[str, ...], tmp_pat
 
 @pytest.mark.parametrize("how", WRITTEN)
 def test_a_plan_is_valid_however_it_is_written(how: str, tmp_path: Path) -> None:
-    (tmp_path / "plan.yaml").write_text(WRITTEN[how]((ROOT / "topology.yaml").read_text()))
+    (tmp_path / "plan.yaml").write_text(WRITTEN[how](shop.text()))
     # A relative name is that of a file where the person is.
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "Vagrantfile").write_text(_TELL)

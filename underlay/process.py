@@ -96,7 +96,7 @@ def run(
             errors="replace",
             start_new_session=True,
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, PermissionError) as error:
         raise _missing(argv, where) from error
     with process:
         try:
@@ -123,7 +123,7 @@ def attach(argv: Sequence[str], *, env: Mapping[str, str] | None = None, where: 
     _log.debug("attach: %s", shlex.join(argv))
     try:
         process = subprocess.Popen(list(argv), env=None if env is None else dict(env))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, PermissionError) as error:
         raise _missing(argv, where) from error
     with process:
         while True:
@@ -152,6 +152,9 @@ def _last_words(process: subprocess.Popen[str]) -> str:
 
 
 def _missing(argv: Sequence[str], where: str) -> NotReady:
+    # A name that is nowhere in PATH is no FileNotFoundError if one of its directories may not be searched (execvp(3)).
+    if "/" in argv[0] and Path(argv[0]).exists():
+        return NotReady(Problem(where, f"the program `{argv[0]}` may not be run by you", "look at its mode and owner"))
     return NotReady(Problem(where, f"the program `{argv[0]}` is not installed", f"install what provides {argv[0]}"))
 
 

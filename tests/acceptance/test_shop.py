@@ -8,9 +8,10 @@ import pytest
 
 from acceptance.phase1.shop import Shop
 from tests.hosts.recorded import record
+from tests.plans import shop
 from underlay.topology import parse_plan
 
-SHIPPED = (Path(__file__).parents[2] / "topology.yaml").read_text()
+TEXT = shop.text()
 _EXTRA = "  extra: {tier: backend, host: host1, program: product, port: 5000, first: 90}\n"
 _SIDE = "  side: {tier: frontend, host: host1, program: gateway, port: 3000, first: 90}\n"
 
@@ -18,14 +19,14 @@ _SIDE = "  side: {tier: frontend, host: host1, program: gateway, port: 3000, fir
 def plan(services: str, *flows: str) -> str:
     """Return the shipped plan with more services and flows."""
     lines = "".join(f"  - {flow}\n" for flow in flows)
-    return SHIPPED.replace("  redis:", f"{services}  redis:").replace("flows:\n", f"flows:\n{lines}")
+    return TEXT.replace("  redis:", f"{services}  redis:").replace("flows:\n", f"flows:\n{lines}")
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (SHIPPED, ["redis"]),
-        (SHIPPED.replace("  - product -> redis\n", ""), []),
+        (TEXT, ["redis"]),
+        (TEXT.replace("  - product -> redis\n", ""), []),
         (plan(_EXTRA + _SIDE, "edge -> side", "side -> extra", "side -> order", "extra -> postgres"), []),
         (plan(_EXTRA, "extra -> postgres"), ["redis"]),
     ],

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from underlay.cli.context import COMPLETE_VARIABLE
 from underlay.cli.main import main
 from underlay.process import run
-
-ROOT = Path(__file__).parents[2]
 
 
 def script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -43,18 +38,16 @@ def test_script_is_taken_by_its_shell(shell: str, capsys: pytest.CaptureFixture[
         ("lab plan sh", {"show"}),
     ],
 )
-def test_words_come(words: str, expected: set[str]) -> None:
-    environment = {
-        **os.environ,
-        "_LAB_COMPLETE": "bash_complete",
-        "COMP_WORDS": words,
-        "COMP_CWORD": str(len(words.split(" ")) - 1),
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "underlay"],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30,
-    )  # fmt: skip
-    assert done.stderr == ""
-    offered = {line.partition(",")[2] for line in done.stdout.splitlines()}
+def test_words_come(
+    words: str, expected: set[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(COMPLETE_VARIABLE, "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr()
+    assert said.err == ""
+    offered = {line.partition(",")[2] for line in said.out.splitlines()}
     assert expected <= offered
     assert all(word.startswith(words.rsplit(" ", maxsplit=1)[-1]) for word in offered)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts.recorded import record
+from tests.plans import shop
 from underlay.cli import context
 from underlay.cli.main import main
 from underlay.errors import Exit
@@ -38,7 +39,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VAGRANT_DOTFILE_PATH", str(tmp_path / "dot"))
     monkeypatch.setattr(context, "REPOSITORY", tmp_path)
     for name, file in ((DEFAULT, "topology.yaml"), (OTHER, "other.yaml")):
-        text = (ROOT / "topology.yaml").read_text().replace("lab: underlay", f"lab: {name}")
+        text = shop.text((f"lab: {shop.plan().lab}", f"lab: {name}"))
         (tmp_path / file).write_text(text)
         record(tmp_path / "state", load_plan(tmp_path / file))
     return tmp_path

@@ -12,50 +12,28 @@ from pathlib import Path
 
 import pytest
 
-from underlay.cli import context
+from tests.apart import Places
+from tests.plans import shop
 from underlay.cli.main import main
-from underlay.hosts.find import HOSTS_VARIABLE, PLAN_VARIABLE
-from underlay.hosts.namespace.state import DIRECTORY_VARIABLE
 from underlay.topology import load_plan, plan_as_json
 from underlay.wait import NotYet, until
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ROOT / "topology.yaml"
-#: A lab of this name is on no machine, so nothing of a lab that happens to be up is seen.
-NOBODY = "tests-of-the-command"
-#: Nor of this one, which is named by other plans than the default one.
-OTHER = "tests-of-the-option"
+#: The lab of the default plan, and that of another one.
+NOBODY = shop.plan().lab
+OTHER = f"{NOBODY}-too"
 
 
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture
+def state(apart: Places) -> Path:
     """Where this test's labs are recorded: there are none."""
-    directory = tmp_path / "state"
-    monkeypatch.setenv(DIRECTORY_VARIABLE, str(directory))
-    for variable in (PLAN_VARIABLE, HOSTS_VARIABLE):
-        monkeypatch.delenv(variable, raising=False)
-    return directory
-
-
-@pytest.fixture(autouse=True)
-def default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The plan that is taken if none is named: of a lab that is nowhere.
-
-    The shipped plan's lab may be up while the tests run. A command that has forgotten which plan or lab it was given
-    must not reach it: names in the kernel are the machine's, wherever labs are recorded.
-    """
-    repository = tmp_path / "repository"
-    repository.mkdir()
-    monkeypatch.setattr(context, "REPOSITORY", repository)
-    path = repository / "topology.yaml"
-    path.write_text(SHIPPED.read_text().replace("lab: underlay", f"lab: {NOBODY}"))
-    return path
+    return apart.state
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Path:
     path = tmp_path / "plan.yaml"
-    path.write_text(SHIPPED.read_text().replace("lab: underlay", f"lab: {OTHER}"))
+    path.write_text(shop.text((f"lab: {NOBODY}", f"lab: {OTHER}")))
     return path
 
 
@@ -63,7 +41,7 @@ def plan(tmp_path: Path) -> Path:
 def broken(tmp_path: Path, default: Path) -> Path:
     """A plan with two mistakes. The default one is as bad: `up` must not begin with either."""
     path = tmp_path / "broken.yaml"
-    path.write_text(SHIPPED.read_text().replace("lab: underlay", "lab: Under Lay").replace("port: 3000", "port: 0"))
+    path.write_text(shop.text((f"lab: {NOBODY}", "lab: Under Lay"), ("port: 3000", "port: 0")))
     default.write_text(path.read_text())
     return path
 
@@ -73,7 +51,7 @@ def test_plan_as_tables(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     assert main(["plan", "show"]) == 0
     said = capsys.readouterr().out
     words = set(said.split())
-    plan = load_plan(SHIPPED)
+    plan = shop.plan()
     assert {"host1", "192.168.56.11", "br-backend", "10.77.2.0/24", "gateway-2", "host1:8080"} <= words
     assert {f"{replica.ip}:{service.port}" for service, replica in plan.replicas()} <= words, "no address is cut short"
     assert said.count(" yes") == len(plan.flows)
@@ -197,7 +175,7 @@ def test_reader_that_goes_away_is_no_error() -> None:
     os.close(reading)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "underlay", "plan", "show", "--json"],
+            [sys.executable, "-m", "underlay", "--plan", str(shop.PATH), "plan", "show", "--json"],
             cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=30,
         )  # fmt: skip
     finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts.recorded import record
+from tests.plans import shop
 from underlay.errors import NotReady, Problem
 from underlay.hosts.base import Lab
 from underlay.hosts.find import KINDS, Kind, find, options, spelled
@@ -19,7 +20,7 @@ NAME = "tests-of-the-finder"
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     path = tmp_path / "plan.yaml"
-    path.write_text((ROOT / "topology.yaml").read_text().replace("lab: underlay", f"lab: {NAME}"))
+    path.write_text(shop.text((f"lab: {shop.plan().lab}", f"lab: {NAME}")))
     return load_plan(path)
 
 

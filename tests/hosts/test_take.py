@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -12,6 +11,7 @@ from types import MappingProxyType
 import pytest
 
 from tests.hosts.recorded import record
+from tests.plans import shop
 from underlay import process
 from underlay.cli.main import main
 from underlay.errors import Exit, NotReady
@@ -23,11 +23,11 @@ from underlay.hosts.vagrant import labs as vagrant
 from underlay.process import Completed, ProgramFailed
 from underlay.topology import Plan, parse_plan, render_plan
 
-SHIPPED = (Path(__file__).parents[2] / "topology.yaml").read_text().replace("lab: underlay", "lab: tests-of-taking")
-PLAN = parse_plan(SHIPPED, "plan")
-MOVED = parse_plan(SHIPPED.replace("192.168.56.11", "192.168.56.13").replace("port: 8080", "port: 8081"), "moved")
-EDITED = parse_plan(SHIPPED.replace("port: 8080", "port: 8081").replace("memory: 1024", "memory: 1536"), "edited")
-PUBLISHED = parse_plan(SHIPPED.replace("port: 8080", "port: 8081"), "published")
+TEXT = shop.text()
+PLAN = parse_plan(TEXT, "plan")
+MOVED = parse_plan(TEXT.replace("192.168.56.11", "192.168.56.13").replace("port: 8080", "port: 8081"), "moved")
+EDITED = parse_plan(TEXT.replace("port: 8080", "port: 8081").replace("memory: 1024", "memory: 1536"), "edited")
+PUBLISHED = parse_plan(TEXT.replace("port: 8080", "port: 8081"), "published")
 
 
 def files(directory: Path) -> dict[Path, bytes]:
@@ -79,8 +79,17 @@ def test_virtual_machines_are_reloaded_for_what_they_are_made_with(
     assert files(tmp_path) == before
 
 
-@pytest.mark.skipif(shutil.which("virsh") is None, reason="virsh, which says who is off, is not installed")
-def test_a_virtual_machine_that_is_off_would_not_hear_of_it(machines: vagrant.VagrantLab, tmp_path: Path) -> None:
+class Off:
+    """A hypervisor whose machines are all off."""
+
+    def running(self, machine: str) -> bool:
+        return not machine
+
+
+def test_a_virtual_machine_that_is_off_would_not_hear_of_it(
+    machines: vagrant.VagrantLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vagrant, "hypervisors", lambda directory: {"libvirt": Off()})
     before = files(tmp_path)
     with pytest.raises(NotReady, match=r"host1, host2 is off .*\n.*: \./lab vagrant up$"):
         machines.take(PUBLISHED)

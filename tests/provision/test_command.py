@@ -14,7 +14,8 @@ import pytest
 
 from provision.__main__ import main
 from provision.marks import Places
-from tests.provision.plans import ROOT, SHIPPED
+from tests.plans import shop
+from tests.provision.plans import ROOT
 from underlay.process import Completed, run
 
 #: Runs the command in this process, since starting one takes half a second.
@@ -65,7 +66,7 @@ def test_help_lists_verbs_and_examples_and_exit_codes(provision: Provision) -> N
 @pytest.mark.parametrize("verb", ["converge", "check", "remove", "explain"])
 def test_plan_that_does_not_name_this_host(provision: Provision, verb: str, tmp_path: Path) -> None:
     plan = tmp_path / "plan.yaml"
-    plan.write_text(SHIPPED.read_text().replace("host1", "elsewhere1").replace("host2", "elsewhere2"))
+    plan.write_text(shop.text().replace("host1", "elsewhere1").replace("host2", "elsewhere2"))
     done = provision(verb, "phase1", "--plan", str(plan))
     assert done.returncode == 2
     first, hint = done.stderr.splitlines()
@@ -76,7 +77,7 @@ def test_plan_that_does_not_name_this_host(provision: Provision, verb: str, tmp_
 
 def test_plan_with_mistakes(provision: Provision, tmp_path: Path) -> None:
     plan = tmp_path / "plan.yaml"
-    plan.write_text(SHIPPED.read_text().replace("lab: underlay", "lab: Under Lay").replace("port: 3000", "port: 0"))
+    plan.write_text(shop.text(("lab: of-the-tests", "lab: Under Lay"), ("port: 3000", "port: 0")))
     done = provision("explain", "phase1", "--plan", str(plan))
     assert done.returncode == 2
     assert done.stderr.count("error: ") == 2

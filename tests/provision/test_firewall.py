@@ -1,4 +1,4 @@
-"""The rules of the shipped plan, and of plans that publish and let out more."""
+"""The rules of a plan, and of plans that publish and let out more."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from tests.plans import shop
 from tests.provision.filtering import Packet, matches, options, rules, verdict
-from tests.provision.plans import FACTS, PHASE1, phases, shipped, split, table
+from tests.provision.plans import FACTS, PHASE1, phases, split, table
 from underlay.topology import Plan
 
 _WORLD = IPv4Address("203.0.113.9")  # RFC 5737
@@ -19,11 +20,11 @@ _DNAT = frozenset({"NEW", "DNAT"})
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return shipped()
+    return shop.plan()
 
 
 def three_edges() -> Plan:
-    return shipped(("program: nginx, port: 80, first: 10", "program: nginx, port: 80, first: 10, replicas: 3"))
+    return shop.plan(("program: nginx, port: 80, first: 10", "program: nginx, port: 80, first: 10, replicas: 3"))
 
 
 def forwarded(plan: Plan, packet: Packet, host: str = "host1") -> str:

@@ -1,4 +1,4 @@
-"""Phase 1 of the shipped plan: its resources in order, and the script that says the same.
+"""Phase 1 of the tests' plan: its resources in order, and the script that says the same.
 
 The files in golden/ are written anew with UNDERLAY_GOLDEN=write in the environment; read the difference before
 committing it.
@@ -14,7 +14,8 @@ import pytest
 from provision import secrets
 from provision.explain import explain
 from provision.resource import Feed, Phase, Write
-from tests.provision.plans import PHASE1, ROOT, phases, shipped, split
+from tests.plans import shop
+from tests.provision.plans import PHASE1, as_on_a_host, phases, split
 from tests.topology.golden import compare
 from underlay.process import run
 from underlay.topology import Plan
@@ -24,12 +25,11 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return shipped()
+    return shop.plan()
 
 
 def script(phase: Phase, host: str) -> str:
-    """The script as a host says it, which sees the repository at /vagrant."""
-    return explain(phase, host).replace(str(ROOT), "/vagrant")
+    return as_on_a_host(explain(phase, host))
 
 
 def listing(phase: Phase) -> str:
@@ -40,12 +40,12 @@ def listing(phase: Phase) -> str:
 
 
 @pytest.mark.parametrize("host", ["host1", "host2"])
-def test_resources_of_the_shipped_plan(plan: Plan, host: str) -> None:
+def test_resources_of_a_plan_on_one_host(plan: Plan, host: str) -> None:
     compare(GOLDEN / f"resources-{host}.txt", listing(phases(plan)[host]))
 
 
 @pytest.mark.parametrize("host", ["host1", "host2"])
-def test_script_of_the_shipped_plan(plan: Plan, host: str) -> None:
+def test_script_of_a_plan_on_one_host(plan: Plan, host: str) -> None:
     compare(GOLDEN / f"explain-{host}.sh", script(phases(plan)[host], host))
 
 
@@ -81,7 +81,7 @@ def test_script_holds_no_password(plan: Plan, tmp_path: Path) -> None:
 
 
 def test_two_servers_on_one_host_hold_two_databases() -> None:
-    plan = shipped(
+    plan = shop.plan(
         (
             "port: 5432, first: 60}",
             "port: 5432, first: 60}\n  archive: {tier: data, host: host1, program: postgres, port: 5432}",

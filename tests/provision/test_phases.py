@@ -14,7 +14,8 @@ import provision
 from provision import __main__ as command
 from provision.phases import Registered, definition
 from provision.resource import Resource
-from tests.provision.plans import phases, shipped, split
+from tests.plans import shop
+from tests.provision.plans import phases, split
 from underlay.phases import PHASES
 
 #: A phase that does nothing.
@@ -65,7 +66,9 @@ def test_every_kind_of_resource_can_be_found_again() -> None:
 
 def test_a_phase_finds_all_that_it_is_made_of() -> None:
     found = {item for kind in definition("phase1").kinds for item in kind.finds}
-    made = {type(item) for plan in (shipped(), split()) for phase in phases(plan).values() for item in phase.resources}
+    made = {
+        type(item) for plan in (shop.plan(), split()) for phase in phases(plan).values() for item in phase.resources
+    }
     assert made == found, "and looks for nothing else"
 
 
@@ -97,6 +100,6 @@ def test_one_more_phase_takes_one_file(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_claims_of_a_phase_are_its_published_ports_and_names_in_the_kernel() -> None:
-    claims = definition("phase1").claims(shipped(), "host1")
+    claims = definition("phase1").claims(shop.plan(), "host1")
     assert {"TCP port 8080", "link br-data", "namespace edge-1"} <= claims
-    assert definition("phase1").claims(shipped(), "host2") == frozenset()
+    assert definition("phase1").claims(shop.plan(), "host2") == frozenset()

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.plans import shop
 from underlay.hosts.namespace import power
 from underlay.topology import differences, needing_a_start, parse_plan, render_plan
 
-SHIPPED = (Path(__file__).parents[2] / "topology.yaml").read_text()
+TEXT = shop.text()
 #: An edit, the keys that it is told by, and whether hosts of namespaces are started with what it changes.
 EDITS = [
     ("port: 8080", "port: 8081", ("publish",), False),
@@ -29,8 +30,8 @@ EDITS = [
 @pytest.mark.parametrize(("old", "new", "keys", "started"), EDITS, ids=[keys[0] for _, _, keys, _ in EDITS])
 def test_an_edit_is_told_by_its_keys(old: str, new: str, keys: tuple[str, ...], *, started: bool) -> None:
     """And what hosts are started with, by these keys, is what they are started with by the power switch."""
-    assert old in SHIPPED
-    before, after = parse_plan(SHIPPED, "before"), parse_plan(SHIPPED.replace(old, new), "after")
+    assert old in TEXT
+    before, after = parse_plan(TEXT, "before"), parse_plan(TEXT.replace(old, new), "after")
     assert differences(before, after) == keys
     assert differences(after, before) == keys
     where = Path("/image"), Path("/checkout")
@@ -40,15 +41,15 @@ def test_an_edit_is_told_by_its_keys(old: str, new: str, keys: tuple[str, ...], 
 
 
 def test_equal_plans_do_not_differ_however_they_are_written() -> None:
-    before = parse_plan(SHIPPED, "before")
+    before = parse_plan(TEXT, "before")
     assert differences(before, parse_plan(render_plan(before), "all said")) == ()
-    assert differences(before, parse_plan(f"# said otherwise\n{SHIPPED}", "a comment")) == ()
+    assert differences(before, parse_plan(f"# said otherwise\n{TEXT}", "a comment")) == ()
 
 
 def test_another_order_is_a_difference() -> None:
-    lines = SHIPPED.splitlines()
+    lines = TEXT.splitlines()
     one, two = (next(i for i, line in enumerate(lines) if line.startswith(f"  host{n}:")) for n in (1, 2))
     lines[one], lines[two] = lines[two], lines[one]
-    keys = differences(parse_plan(SHIPPED, "x"), parse_plan("\n".join(lines), "y"))
+    keys = differences(parse_plan(TEXT, "x"), parse_plan("\n".join(lines), "y"))
     assert keys == ("hosts (order)",)
     assert needing_a_start(keys) == keys

@@ -1,4 +1,4 @@
-"""The shipped plan, what it comes to, and single rules of reading and deriving.
+"""A plan, what it comes to, and single rules of reading and deriving.
 
 ``plan.json`` beside this file is written anew with UNDERLAY_GOLDEN=write in the environment; see test_bad.py.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.plans import shop
 from tests.topology.golden import compare
 from underlay.errors import InputError
 from underlay.topology import (
@@ -32,27 +33,18 @@ from underlay.topology.load import MOST_BYTES
 from underlay.topology.notes import MOST_PROBLEMS
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ROOT / "topology.yaml"
 
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return load_plan(SHIPPED)
+    return shop.plan()
 
 
-def changed(*changes: tuple[str, str]) -> str:
-    text = SHIPPED.read_text(encoding="utf-8")
-    for old, new in changes:
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    return text
-
-
-def test_shipped_plan_as_json(plan: Plan) -> None:
+def test_plan_as_json(plan: Plan) -> None:
     compare(Path(__file__).parent / "plan.json", json.dumps(plan_as_json(plan), indent=2) + "\n")
 
 
-def test_shipped_plan_values(plan: Plan) -> None:
+def test_plan_values(plan: Plan) -> None:
     assert plan.host("host2").address == IPv4Interface("192.168.56.12/24")
     assert plan.underlay.gateway == IPv4Interface("192.168.56.1/24")
     assert plan.tier("backend").gateway == IPv4Interface("10.77.2.1/24")
@@ -82,7 +74,7 @@ def test_render_reads_back_equal(plan: Plan) -> None:
 
 
 def test_render_quotes_words_that_yaml_takes_for_something_else(plan: Plan) -> None:
-    text = changed(("  redis: {", '  "on": {'), ("product -> redis", "product -> on"))
+    text = shop.text(("  redis: {", '  "on": {'), ("product -> redis", "product -> on"))
     odd = parse_plan(text, "text")
     assert odd.service("on").program is Program.REDIS
     assert parse_plan(render_plan(odd), "rendered") == odd
@@ -90,7 +82,7 @@ def test_render_quotes_words_that_yaml_takes_for_something_else(plan: Plan) -> N
 
 
 def test_defaults() -> None:
-    text = changed(
+    text = shop.text(
         ("host2: {address: 192.168.56.12, cpus: 2, memory: 1024}", "host2: {address: 192.168.56.12}"),
         ("  mtu: 1500\n", ""),
     )
@@ -102,14 +94,14 @@ def test_defaults() -> None:
 
 @pytest.mark.parametrize("empty", ["publish:\n", "publish: []\n", "publish: ~\n", ""])
 def test_publish_may_be_empty(empty: str) -> None:
-    text = changed(("publish:\n  - {host: host1, port: 8080, service: edge}\n", empty))
+    text = shop.text(("publish:\n  - {host: host1, port: 8080, service: edge}\n", empty))
     plan = parse_plan(text, "text")
     assert plan.published == ()
     assert parse_plan(render_plan(plan), "rendered") == plan
 
 
 def test_flows_may_be_empty() -> None:
-    text = SHIPPED.read_text(encoding="utf-8")
+    text = shop.text()
     alone = "services:\n  data: {tier: data, host: host1, program: redis, port: 6379}\nflows:\n"
     plan = parse_plan(text.split("services:")[0] + alone + text[text.index("tunnel:") :], "text")
     assert plan.flows == ()
@@ -118,7 +110,7 @@ def test_flows_may_be_empty() -> None:
 
 
 def test_services_without_first_take_the_next_free_numbers() -> None:
-    text = changed((", first: 10", ""), (", first: 50", ""), (", first: 60", ""), (", first: 40", ""))
+    text = shop.text((", first: 10", ""), (", first: 50", ""), (", first: 60", ""), (", first: 40", ""))
     plan = parse_plan(text, "text")
     first = {service.name: str(service.replicas[0].ip) for service in plan.services}
     assert first["edge"] == "10.77.1.10"
@@ -128,13 +120,13 @@ def test_services_without_first_take_the_next_free_numbers() -> None:
 
 
 def test_services_without_first_leave_room_for_those_that_say_it() -> None:
-    text = changed((", first: 10", ", replicas: 3"), (", first: 20", ", first: 11"))
+    text = shop.text((", first: 10", ", replicas: 3"), (", first: 20", ", first: 11"))
     plan = parse_plan(text, "text")
     assert [str(replica.ip) for replica in plan.service("edge").replicas] == ["10.77.1.13", "10.77.1.14", "10.77.1.15"]
 
 
 def test_aliases_and_merge_keys() -> None:
-    text = changed(
+    text = shop.text(
         ("  host1: {address: 192.168.56.11, cpus: 2, memory: 2048}", "  host1: &big {address: 192.168.56.11, cpus: 8}"),
         ("  host2: {address: 192.168.56.12, cpus: 2, memory: 1024}", "  host2: {<<: *big, address: 192.168.56.12}"),
         ("connect: 2, command: 30, ready: 30", "connect: 2, command: &half 30, ready: *half"),
@@ -145,12 +137,12 @@ def test_aliases_and_merge_keys() -> None:
 
 
 def test_merge_of_a_mapping_into_itself_ends() -> None:
-    text = changed(("host2: {address", "host2: &me {<<: [*me, *me], address"))
-    assert parse_plan(text, "text") == load_plan(SHIPPED)
+    text = shop.text(("host2: {address", "host2: &me {<<: [*me, *me], address"))
+    assert parse_plan(text, "text") == shop.plan()
 
 
 def test_underlay_may_be_any_private_range() -> None:
-    text = changed(
+    text = shop.text(
         ("subnet: 192.168.56.0/24", "subnet: 172.20.0.0/16"),
         ("gateway: 192.168.56.1", "gateway: 172.20.0.1"),
         ("{address: 192.168.56.11", "{address: 172.20.0.11"),
@@ -168,7 +160,7 @@ def test_long_interface_names_are_shortened_and_stay_apart() -> None:
 
 def test_crlf_and_byte_order_mark(tmp_path: Path, plan: Plan) -> None:
     path = tmp_path / "plan.yaml"
-    path.write_bytes(b"\xef\xbb\xbf" + SHIPPED.read_bytes().replace(b"\n", b"\r\n"))
+    path.write_bytes(b"\xef\xbb\xbf" + shop.PATH.read_bytes().replace(b"\n", b"\r\n"))
     assert load_plan(path) == plan
 
 
@@ -220,7 +212,7 @@ def test_long_text_is_refused_before_it_is_read() -> None:
 
 
 def test_problems_end_at_some_number() -> None:
-    text = changed(("  - edge -> gateway\n", "  - edge > gateway\n" * (MOST_PROBLEMS + 50)))
+    text = shop.text(("  - edge -> gateway\n", "  - edge > gateway\n" * (MOST_PROBLEMS + 50)))
     with pytest.raises(InputError) as caught:
         parse_plan(text, "text")
     assert len(caught.value.problems) == MOST_PROBLEMS + 1
@@ -228,7 +220,7 @@ def test_problems_end_at_some_number() -> None:
 
 
 def test_problems_stand_in_the_order_of_lines() -> None:
-    text = changed(("lab: underlay", "lab: Under"), ("vni: 100", "vni: 0"), ("port: 3000", "port: 0"))
+    text = shop.text(("lab: of-the-tests", "lab: Under"), ("vni: 100", "vni: 0"), ("port: 3000", "port: 0"))
     with pytest.raises(InputError) as caught:
         parse_plan(text, "text")
     lines = [int(problem.where.removeprefix("text:")) for problem in caught.value.problems]
@@ -238,7 +230,7 @@ def test_problems_stand_in_the_order_of_lines() -> None:
 
 def test_what_a_terminal_would_act_on_is_not_shown() -> None:
     with pytest.raises(InputError) as caught:
-        parse_plan(changed(("lab: underlay", r'lab: "\e[2J\ud800"')), "text")
+        parse_plan(shop.text(("lab: of-the-tests", r'lab: "\e[2J\ud800"')), "text")
     assert r"\x1b[2J\ud800" in str(caught.value)
 
 

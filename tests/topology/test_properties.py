@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.plans import shop
 from tests.topology.strategies import broken, plan_texts
 from underlay.errors import InputError, Problem
 from underlay.topology import Plan, dns_names, flow_pairs, load_plan, parse_plan, plan_as_json, render_plan
 from underlay.topology.derive import LONGEST_INTERFACE
 
-SHIPPED = (Path(__file__).parents[2] / "topology.yaml").read_text(encoding="utf-8")
+SHOP = shop.text()
 
 
 def modest(examples: int) -> settings:
@@ -70,7 +71,7 @@ def assert_plan_or_input_error(text: str) -> None:
 
 
 @modest(150)
-@given(broken(SHIPPED))
+@given(broken(SHOP))
 @example('lab: "\\UFFFFFFFF"')
 @example("%YAML 1." + "9" * 5000 + "\n---\nlab: x")
 @example("lab: " + "9" * 5000)
@@ -79,7 +80,7 @@ def assert_plan_or_input_error(text: str) -> None:
 @example("lab: &a [*a]\nhosts: *a")
 @example("\ud800")
 @example("a: !<tag:yaml.org,2002:int> [1]\nlab: !!int x\ndomain: !!bool maybe\n<<: {<<: *x}")
-def test_broken_text_of_the_shipped_plan(text: str) -> None:
+def test_broken_text_of_the_tests_plan(text: str) -> None:
     assert_plan_or_input_error(text)
 
 
@@ -96,9 +97,9 @@ def test_text_that_was_never_a_plan(text: str) -> None:
 
 
 @modest(60)
-@given(st.binary(max_size=100), st.integers(0, len(SHIPPED)), st.integers(0, 40))
+@given(st.binary(max_size=100), st.integers(0, len(SHOP)), st.integers(0, 40))
 def test_bytes(junk: bytes, at: int, cut: int) -> None:
-    content = SHIPPED.encode()
+    content = SHOP.encode()
     with TemporaryDirectory() as directory:
         path = Path(directory) / "plan.yaml"
         path.write_bytes(content[:at] + junk + content[at + cut :])

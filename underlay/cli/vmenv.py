@@ -33,6 +33,7 @@ def start() -> None:
     from underlay import needs, packages
     from underlay.box.build import missing_packages
     from underlay.hosts.vagrant import environment as vmenv
+    from underlay.hosts.vagrant import places
 
     with Bar() as bar:
         if vmenv.is_wanted():
@@ -40,7 +41,7 @@ def start() -> None:
             packages.install_missing(wanted, bar, lambda text: click.echo(text, err=True))
         done = vmenv.start(bar)
     if done:
-        click.echo(f"libvirt runs in a network of its own ({vmenv.PIN}); use it with ./lab vagrant ...")
+        click.echo(f"libvirt runs in a network of its own ({places.pin()}); use it with ./lab vagrant ...")
     elif vmenv.is_up():
         click.echo("libvirt runs already, in a network of its own; use it with ./lab vagrant ...")
     else:
@@ -73,12 +74,13 @@ def status() -> int:
     """
     from underlay.hosts.namespace.state import MACHINE_S
     from underlay.hosts.vagrant import environment as vmenv
+    from underlay.hosts.vagrant import places
 
     known = vmenv.record()
     if known is not None:
         for name in known.daemons:
             click.echo(f"{name}: {'running' if name in known.running() else 'ended'}")
-        click.echo(f"network: {vmenv.PIN}\nfiles: {known.state}\naddress: {vmenv.OWN_URI}")
+        click.echo(f"network: {places.pin()}\nfiles: {known.state}\naddress: {places.own_uri()}")
     if not vmenv.answers(vmenv.uri(), timeout=MACHINE_S):
         click.echo(f"no libvirt answers at {vmenv.uri()}; start one: ./lab vm-env start")
         return int(Exit.NOT_READY)

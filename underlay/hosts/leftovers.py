@@ -18,9 +18,10 @@ from underlay import mountinfo, process
 from underlay.errors import NotReady
 from underlay.hosts.namespace import cgroups
 from underlay.hosts.namespace.processes import all_pids, command_of, identify, namespace_of
-from underlay.hosts.namespace.state import MACHINE_S, RUN_DIRECTORY, state_directory
+from underlay.hosts.namespace.state import MACHINE_S, run_directory, state_directory
 from underlay.hosts.vagrant import environment as vmenv
 from underlay.hosts.vagrant import labs as vagrant
+from underlay.hosts.vagrant import places
 from underlay.mountinfo import Mount
 
 _PROC_NET = Path("/proc/sys/net")
@@ -151,10 +152,10 @@ def _sysctls() -> Iterator[tuple[str, str]]:
 
 def _files() -> Iterator[Path]:
     yield from (state_directory() / "labs").glob("*")
-    yield from RUN_DIRECTORY.glob("*")
-    yield from vmenv.RUN.glob("*")
-    places = (vmenv.files_directory(), vagrant.own_directory(), vagrant.handover_directory())
-    yield from (place for place in places if place.exists())
+    yield from run_directory().glob("*")
+    yield from places.run_directory().glob("*")
+    files = (vmenv.files_directory(), vagrant.own_directory(), vagrant.handover_directory())
+    yield from (place for place in files if place.exists())
     yield from vagrant.all_socket_directories()
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from underlay.hosts.namespace.cgroups import Hierarchy, hierarchies, in_group, lab_directories, lab_group, members
+from underlay.hosts.namespace.state import RUN_VARIABLE
 from underlay.mountinfo import parse
 
 V2 = """\
@@ -46,7 +47,8 @@ def test_hierarchies_are_read_from_mountinfo(mountinfo: str, expected: tuple[Hie
     assert hierarchies(parse(mountinfo.encode())) == expected
 
 
-def test_a_lab_has_one_directory_in_each_hierarchy() -> None:
+def test_a_lab_has_one_directory_in_each_hierarchy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(RUN_VARIABLE)
     assert lab_directories("shop", FIRST) == (
         TOP / "cpu,cpuacct/underlay-shop",
         TOP / "cpuset/underlay-shop",

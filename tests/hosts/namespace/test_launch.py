@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.plans import shop
 from underlay.errors import NotReady
 from underlay.hosts.namespace import boot, power
 from underlay.hosts.namespace.launch import Order
 from underlay.hosts.namespace.preflight import filesystem_of
 from underlay.mountinfo import parse
-from underlay.topology import Plan, load_plan
+from underlay.topology import Plan
 
-PLAN = load_plan(Path(__file__).parents[3] / "topology.yaml")
+PLAN = shop.plan()
 IMAGE, REPOSITORY = Path("/image"), Path("/repository")
 MOUNTS = parse(b"""\
 27 1 254:0 / / rw - overlay overlay rw

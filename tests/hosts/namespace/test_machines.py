@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.plans import shop
 from underlay.errors import InputError, NotReady
 from underlay.hosts.base import Lab
 from underlay.hosts.namespace.machines import NamespaceLab, host_argv
 from underlay.hosts.namespace.state import DIRECTORY_VARIABLE, HostState, LabState, store
-from underlay.topology import load_plan, render_plan
+from underlay.topology import render_plan
 
-# No lab of this name runs while the tests do.
-PLAN = replace(load_plan(Path(__file__).parents[3] / "topology.yaml"), lab="a-lab-that-is-not-up")
+PLAN = shop.plan()
 ENTER = ("nsenter", "--target=42", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
 PATH = "PATH=/opt/underlay/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = (
@@ -59,7 +58,7 @@ def test_a_lab_shows_the_plans_hosts_and_the_outside(lab: Lab) -> None:
 
 def test_a_lab_that_is_down_says_how_to_bring_it_up(lab: Lab) -> None:
     for machine in (lab.hosts["host1"], lab.outside):
-        with pytest.raises(NotReady, match=r"the lab a-lab-that-is-not-up is not up\n    hint: bring it up: \./lab up"):
+        with pytest.raises(NotReady, match=r"the lab of-the-tests is not up\n    hint: bring it up: \./lab up"):
             machine.run(["true"])
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from underlay.errors import InputError, NotReady
+from underlay.hosts.namespace.cgroups import lab_group
 from underlay.hosts.namespace.processes import Process
 from underlay.hosts.namespace.state import (
     DIRECTORY_VARIABLE,
+    RUN_VARIABLE,
     HostState,
     LabState,
     Store,
@@ -20,6 +22,7 @@ from underlay.hosts.namespace.state import (
     stored_labs,
     to_json,
 )
+from underlay.hosts.vagrant import places
 
 ROOT = Path(__file__).parents[3]
 STATE = LabState(
@@ -71,6 +74,15 @@ def test_the_directory_comes_from_the_environment(shop: Store, tmp_path: Path, m
     assert shop.directory == tmp_path / "labs/shop"
     monkeypatch.delenv(DIRECTORY_VARIABLE)
     assert state_directory() == Path("/var/lib/underlay")
+
+
+def test_what_the_kernel_names_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(RUN_VARIABLE, str(tmp_path / "aside"))
+    assert (store("shop").pin, places.pin()) == (tmp_path / "aside/shop/net", tmp_path / "aside-vm/net")
+    assert lab_group("shop") == "aside-shop"
+    monkeypatch.delenv(RUN_VARIABLE)
+    assert (store("shop").pin, places.pin()) == (Path("/run/underlay/shop/net"), Path("/run/underlay-vm/net"))
+    assert lab_group("shop") == "underlay-shop"
 
 
 def test_a_record_is_kept_and_the_lab_is_listed(shop: Store) -> None:

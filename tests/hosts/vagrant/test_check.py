@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.plans import shop
 from underlay.hosts.vagrant import check as vmcheck
 from underlay.hosts.vagrant import kvm
 from underlay.hosts.vagrant.check import Found
 from underlay.hosts.vagrant.hypervisors import domain_name
-from underlay.topology import Plan, load_plan
+from underlay.topology import Plan
 
 NOTHING = Found(frozenset(), frozenset(), frozenset())
 NETWORK = """<network><name>{name}</name><bridge name='virbr1'/>
@@ -22,7 +23,7 @@ NETWORK = """<network><name>{name}</name><bridge name='virbr1'/>
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return load_plan(Path(__file__).parents[3] / "topology.yaml")
+    return shop.plan()
 
 
 def on(plan: Plan, subnet: str) -> Plan:

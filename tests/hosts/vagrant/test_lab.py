@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from provision.host.receive import receive
+from tests.plans import shop
 from underlay.errors import NotReady
 from underlay.hosts.namespace.processes import Process
 from underlay.hosts.vagrant import environment as vmenv
@@ -19,7 +20,7 @@ from underlay.topology import Plan, load_plan
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return load_plan(Path(__file__).parents[3] / "topology.yaml")
+    return shop.plan()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pathlib import Path
 from underlay import mountinfo
 from underlay.errors import NotReady, Problem
 from underlay.hosts.namespace.processes import Process, identify
+from underlay.hosts.namespace.state import run_directory
 from underlay.mountinfo import Mount
 from underlay.wait import NotYet, until
 
@@ -66,7 +67,7 @@ def own_hierarchies() -> tuple[Hierarchy, ...]:
 
 def lab_group(lab: str) -> str:
     """Return the name of a lab's group in each hierarchy."""
-    return f"underlay-{lab}"
+    return f"{run_directory().name}-{lab}"
 
 
 def lab_directories(lab: str, found: Sequence[Hierarchy]) -> tuple[Path, ...]:

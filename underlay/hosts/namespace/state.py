@@ -32,8 +32,9 @@ LOCK_S = 2.0
 #: Where state is kept unless the environment variable names another place.
 DEFAULT_DIRECTORY = Path("/var/lib/underlay")
 DIRECTORY_VARIABLE = "UNDERLAY_STATE_DIR"
-#: Where a lab's network namespace is pinned; the machine empties it when it boots.
-RUN_DIRECTORY = Path("/run/underlay")
+#: Where labs are pinned unless the environment variable names another place; the machine empties it when it boots.
+DEFAULT_RUN_DIRECTORY = Path("/run/underlay")
+RUN_VARIABLE = "UNDERLAY_RUN_DIR"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
@@ -71,6 +72,15 @@ class LabState:
 def state_directory() -> Path:
     """Return the directory that holds all labs."""
     return Path(os.environ.get(DIRECTORY_VARIABLE) or DEFAULT_DIRECTORY).absolute()
+
+
+def run_directory() -> Path:
+    """Return the directory in which labs' network namespaces are pinned.
+
+    Its last name is the first word of every other name of ours that is the whole machine's (control groups, the network
+    of vm-env), so that who has a directory of their own here, as the unit tests do, meets no lab of another's.
+    """
+    return Path(os.environ.get(RUN_VARIABLE) or DEFAULT_RUN_DIRECTORY).absolute()
 
 
 def store(lab: str) -> Store:
@@ -129,7 +139,7 @@ class Store:
     @property
     def pin(self) -> Path:
         """The file on which the underlay's network namespace is mounted."""
-        return RUN_DIRECTORY / self.lab / "net"
+        return run_directory() / self.lab / "net"
 
     @property
     def _file(self) -> Path:

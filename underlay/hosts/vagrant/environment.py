@@ -21,18 +21,12 @@ from underlay.errors import NotReady, Problem
 from underlay.hosts.namespace import wire
 from underlay.hosts.namespace.processes import Process, alive, command_of, identify, kill, namespace_of, using_namespace
 from underlay.hosts.namespace.state import DEFAULT_DIRECTORY, LOCK_S, MACHINE_S, state_directory
+from underlay.hosts.vagrant.places import lock_file, own_uri, pin, record_file, run_directory
 from underlay.progress import Progress, Quiet
 from underlay.wait import NotYet, until
 
-#: Sockets, pid files, the network namespace's pin and the record; the machine empties it when it boots.
-RUN = Path("/run/underlay-vm")
-PIN = RUN / "net"
-_RECORD = RUN / "record.json"
-_LOCK = RUN / "lock"
-_SOCKET = RUN / "libvirt/libvirt-sock"
-#: How libvirt's clients reach the machine's own libvirt, and ours.
+#: How libvirt's clients reach the machine's own libvirt.
 SYSTEM_URI = "qemu:///system"
-OWN_URI = f"qemu+unix:///system?socket={_SOCKET}"
 #: The variable by which libvirt's clients, Vagrant's plug-in among them, learn where to connect.
 URI_VARIABLE = "LIBVIRT_DEFAULT_URI"
 
@@ -102,7 +96,7 @@ class Record:
             return cls(Path(data["state"]), tuple(Path(path) for path in data["made"]), daemons)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             hint = "end libvirtd, virtlogd and dbus-daemon by hand, then remove that directory"
-            raise NotReady(Problem(str(_RECORD), f"this record cannot be read ({error!r})", hint)) from error
+            raise NotReady(Problem(str(record_file()), f"this record cannot be read ({error!r})", hint)) from error
 
     def with_daemon(self, name: str, one: Process) -> Record:
         """Write down one more daemon, and return the new record."""
@@ -118,11 +112,11 @@ class Record:
 def record() -> Record | None:
     """Return what was made, or None."""
     try:
-        return Record.from_json(_RECORD.read_text())
+        return Record.from_json(record_file().read_text())
     except FileNotFoundError:
         return None
     except PermissionError as error:
-        raise NotReady(Problem(str(_RECORD), "only root may use the libvirt started here", "use sudo")) from error
+        raise NotReady(Problem(str(record_file()), "only root may use the libvirt started here", "use sudo")) from error
 
 
 def files_directory() -> Path:
@@ -132,27 +126,27 @@ def files_directory() -> Path:
 
 def is_up() -> bool:
     """Whether our libvirt runs."""
-    return _RECORD.exists() and wire.is_pinned(PIN)
+    return record_file().exists() and wire.is_pinned(pin())
 
 
 def uri() -> str:
     """Return where libvirt is: ours if it runs, else what the caller's environment says, else the machine's."""
-    return OWN_URI if is_up() else os.environ.get(URI_VARIABLE) or SYSTEM_URI
+    return own_uri() if is_up() else os.environ.get(URI_VARIABLE) or SYSTEM_URI
 
 
 def is_inside() -> bool:
     """Whether this process is in the network namespace of our libvirt, or there is none to be in."""
-    return not is_up() or namespace_of(os.getpid(), "net") == PIN.stat().st_ino
+    return not is_up() or namespace_of(os.getpid(), "net") == pin().stat().st_ino
 
 
 def inside(command: Sequence[str]) -> tuple[str, ...]:
     """Return the argument list that runs ``command`` where the guests can be reached: as it is, unless ours runs."""
-    return (*(wire.enter_argv(PIN) if is_up() and not is_inside() else ()), *command)
+    return (*(wire.enter_argv(pin()) if is_up() and not is_inside() else ()), *command)
 
 
 def environment() -> dict[str, str]:
     """Return the caller's environment with what Vagrant and libvirt's clients need to find the right libvirt."""
-    own = {URI_VARIABLE: OWN_URI, "VAGRANT_DEFAULT_PROVIDER": "libvirt"} if is_up() else {}
+    own = {URI_VARIABLE: own_uri(), "VAGRANT_DEFAULT_PROVIDER": "libvirt"} if is_up() else {}
     return {**os.environ, **own}
 
 
@@ -185,7 +179,7 @@ def start(progress: Progress | None = None) -> bool:
         raise NotReady(*problems)
     with _locked():
         known = record()
-        if known is not None and len(known.running()) == len(known.daemons) and answers(OWN_URI, timeout=MACHINE_S):
+        if known is not None and len(known.running()) == len(known.daemons) and answers(own_uri(), timeout=MACHINE_S):
             return False
         _remove(known)
         _make(show)
@@ -197,7 +191,7 @@ def stop(*, force: bool = False, progress: Progress | None = None) -> bool:
 
     NotReady while a guest runs or a person's program is in its network, unless ``force``: then these end too.
     """
-    if not RUN.exists():
+    if not run_directory().exists():
         return False
     if os.geteuid() != 0:
         raise NotReady(Problem(_MACHINE, "only root can stop it", "run it as root (sudo)"))
@@ -231,7 +225,8 @@ def _has_its_own() -> bool:
 
 def _make(show: Progress) -> None:
     state = files_directory()
-    targets = {state / name: Path(place) for name, place in _PLACES.items()} | {RUN / "libvirt": Path("/run/libvirt")}
+    targets = {state / name: Path(place) for name, place in _PLACES.items()}
+    targets[run_directory() / "libvirt"] = Path("/run/libvirt")
     made = tuple(place for place in targets.values() if not place.exists())
     known = Record(state, made, {})
     _write(known)  # before anything is made, so that `stop` can undo half of it
@@ -241,7 +236,7 @@ def _make(show: Progress) -> None:
     state.chmod(0o700)  # what is on the guests' disks is root's alone
     (state / "etc/qemu.conf").write_text(_QEMU_CONF)
     (state / "etc/libvirtd.conf").write_text(_LIBVIRTD_CONF)
-    bus, bus_conf = RUN / "bus", state / "bus.conf"
+    bus, bus_conf = run_directory() / "bus", state / "bus.conf"
     bus_conf.write_text(_BUS_CONF.format(socket=bus))
     show.step("making a network of its own")
     _make_network()
@@ -252,22 +247,22 @@ def _make(show: Progress) -> None:
 
     show.step("starting libvirt")
     # The first daemon begins the mount namespace, and keeps it.
-    begin = (*wire.enter_argv(PIN), "unshare", "--mount", "--propagation", "slave")
+    begin = (*wire.enter_argv(pin()), "unshare", "--mount", "--propagation", "slave")
     daemon = ("dbus-daemon", f"--config-file={bus_conf}", "--fork", "--nopidfile", "--print-pid")
     first = _identified("dbus-daemon", run(*begin, *daemon))
     known = known.with_daemon("dbus-daemon", first)
-    enter = ("nsenter", f"--target={first.pid}", "--mount", f"--net={PIN}")
+    enter = ("nsenter", f"--target={first.pid}", "--mount", f"--net={pin()}")
     for directory, place in targets.items():
         run(*enter, "mount", "--bind", str(directory), str(place))
     # The machine's /sys shows the machine's interfaces; libvirt shall see those of its own namespace.
     run(*enter, "mount", "-t", "sysfs", "sysfs", "/sys")
     for name in ("virtlogd", "libvirtd"):
-        pid_file = RUN / f"{name}.pid"
+        pid_file = run_directory() / f"{name}.pid"
         run(*enter, name, "--daemon", f"--pid-file={pid_file}")
         known = known.with_daemon(name, _identified(name, pid_file.read_text()))
     show.step("waiting until libvirt answers")
     until(
-        lambda: answers(OWN_URI, timeout=_FIRST_ANSWER_S) or NotYet("no answer"),
+        lambda: answers(own_uri(), timeout=_FIRST_ANSWER_S) or NotYet("no answer"),
         deadline_s=_FIRST_ANSWER_S,
         what="an answer of libvirt",
         where=_WHERE,
@@ -276,15 +271,15 @@ def _make(show: Progress) -> None:
 
 
 def _make_network() -> None:
-    PIN.touch()
-    process.run(("unshare", f"--net={PIN}", "true"), timeout=MACHINE_S, where=_WHERE)
-    wire.run_inside(PIN, ("ip", "link", "set", "lo", "up"), timeout=MACHINE_S)
+    pin().touch()
+    process.run(("unshare", f"--net={pin()}", "true"), timeout=MACHINE_S, where=_WHERE)
+    wire.run_inside(pin(), ("ip", "link", "set", "lo", "up"), timeout=MACHINE_S)
     # What guests say to each other crosses a bridge here: it is a switch, not a firewall.
     bridged = [
         path for family in ("ip", "ip6", "arp") if (path := _BRIDGED / f"bridge-nf-call-{family}tables").exists()
     ]
     if bridged:
-        wire.run_inside(PIN, ("tee", *map(str, bridged)), timeout=MACHINE_S, stdin="0\n")
+        wire.run_inside(pin(), ("tee", *map(str, bridged)), timeout=MACHINE_S, stdin="0\n")
 
 
 def _identified(name: str, pid: str) -> Process:
@@ -295,17 +290,17 @@ def _identified(name: str, pid: str) -> Process:
 
 
 def _write(known: Record) -> None:
-    durable.replace(_RECORD, known.to_json())
+    durable.replace(record_file(), known.to_json())
 
 
 def _refuse_while_used() -> None:
-    if not wire.is_pinned(PIN):
+    if not wire.is_pinned(pin()):
         return
     problems = []
-    users = {pid: command_of(pid) for pid in using_namespace("net", frozenset({PIN.stat().st_ino}))}
+    users = {pid: command_of(pid) for pid in using_namespace("net", frozenset({pin().stat().st_ino}))}
     running = [pid for pid, name in users.items() if name.startswith("qemu-system")]
     if running:
-        names = ", ".join(guests()) if answers(OWN_URI, timeout=MACHINE_S) else f"processes {running}"
+        names = ", ".join(guests()) if answers(own_uri(), timeout=MACHINE_S) else f"processes {running}"
         hint = "destroy them first: ./lab vagrant destroy -f; or end them with: ./lab vm-env stop --force"
         problems.append(Problem(_WHERE, f"virtual machines still run: {names}", hint))
     others = {pid: name for pid, name in users.items() if not name.startswith(_OURS) and pid != os.getpid()}
@@ -319,12 +314,12 @@ def _remove(known: Record | None) -> None:
     """Undo whatever of it there is."""
     for one in (known.daemons if known else {}).values():
         kill(one, deadline_s=MACHINE_S)
-    if wire.is_pinned(PIN):
+    if wire.is_pinned(pin()):
         # Kept open, so that the number of the namespace stays its own.
-        with PIN.open("rb") as opened:
+        with pin().open("rb") as opened:
             inodes = frozenset({os.fstat(opened.fileno()).st_ino})
             until(lambda: _end_users(inodes), deadline_s=MACHINE_S, what="the end of its programs", where=_WHERE)
-    wire.release(PIN, timeout=MACHINE_S)
+    wire.release(pin(), timeout=MACHINE_S)
     state = known.state if known else files_directory()
     if state.exists():
         shutil.rmtree(state)
@@ -334,10 +329,10 @@ def _remove(known: Record | None) -> None:
     if state.parent == DEFAULT_DIRECTORY:
         with suppress(OSError):  # a lab's
             DEFAULT_DIRECTORY.rmdir()
-    for path in RUN.iterdir():
+    for path in run_directory().iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name != _LOCK.name:
+        elif path.name != lock_file().name:
             path.unlink(missing_ok=True)
 
 
@@ -351,17 +346,17 @@ def _end_users(inodes: frozenset[int]) -> NotYet | bool:
 @contextmanager
 def _locked() -> Iterator[None]:
     """Let one command at a time start or stop it; the directory goes again if nothing is in it afterwards."""
-    RUN.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    run_directory().mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(lock_file(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         until(lambda: _try_lock(descriptor), deadline_s=LOCK_S, what="access to libvirt", where=_WHERE,
               hint="another command is starting or stopping it: try again")  # fmt: skip
         yield
     finally:
-        if not _RECORD.exists():
-            _LOCK.unlink(missing_ok=True)
+        if not record_file().exists():
+            lock_file().unlink(missing_ok=True)
             with suppress(OSError):
-                RUN.rmdir()
+                run_directory().rmdir()
         os.close(descriptor)
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from underlay import process
 from underlay.errors import NotReady, Problem
 from underlay.hosts.vagrant import environment as vmenv
+from underlay.hosts.vagrant.places import own_uri
 
 #: Seconds for one command to a hypervisor.
 _SECONDS = 30.0
@@ -67,7 +68,7 @@ class Libvirt:
 
     def console(self, lab: str, host: str) -> Path | None:
         """Return the file that virtlogd writes."""
-        known = vmenv.record() if self.uri == vmenv.OWN_URI else None
+        known = vmenv.record() if self.uri == own_uri() else None
         logs = Path("/var/log/libvirt") if known is None else known.state / "log"
         return logs / "qemu" / f"{domain_name(lab, host)}-console.log"
 
