@@ -11,9 +11,12 @@ import click
 from underlay.errors import InputError, Problem
 from underlay.hosts.base import Host, Lab
 from underlay.hosts.find import HOSTS_VARIABLE, LAB_VARIABLE, PLAN_VARIABLE, find, spelled
+from underlay.phases import PHASES
 from underlay.repository import REPOSITORY
 from underlay.topology import Plan, differences, load_plan
 
+#: What makes the hosts as the plan says, in every phase.
+_CONVERGE = "; ".join(f"./lab converge {phase}" for phase in PHASES)
 #: The environment variable by which a shell asks for completion.
 COMPLETE_VARIABLE = "_LAB_COMPLETE"
 
@@ -66,7 +69,7 @@ class Settings:
             return None
         obstacle = lab.obstacle(self.plan())
         what = f"it differs from the plan that is up ({', '.join(keys)}), which is what the hosts are compared with"
-        return Problem(str(self.plan_file), what, obstacle.hint if obstacle else "make it so: ./lab converge phase1")
+        return Problem(str(self.plan_file), what, obstacle.hint if obstacle else f"make it so: {_CONVERGE}")
 
     def host(self, name: str) -> Host:
         """Return one host of the plan's lab; UsageError names the ones there are."""

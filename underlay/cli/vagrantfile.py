@@ -1,4 +1,4 @@
-"""Quick answers for the Vagrantfile, as JSON: ``kvm``, or the box for a provider. Needs nothing but Python."""
+"""Quick answers for the Vagrantfile, as JSON: ``kvm``, ``phases``, or the box for a provider. Needs only Python."""
 
 from __future__ import annotations
 
@@ -11,19 +11,30 @@ from pathlib import Path
 from underlay.artifacts import cache_directory
 from underlay.errors import UnderlayError
 from underlay.hosts.vagrant import kvm
+from underlay.phases import PHASES
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the answer to one question; return 0, or a problem's exit code after saying it."""
     (question,) = arguments
     try:
-        answer = _acceleration() if question == "kvm" else box(question)
+        answer = _answer(question)
     except UnderlayError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         return int(error.exit_code)
     print(json.dumps(answer))
     return 0
+
+
+def _answer(question: str) -> dict[str, str | bool] | dict[str, str] | tuple[str, ...]:
+    match question:
+        case "kvm":
+            return _acceleration()
+        case "phases":
+            return PHASES
+        case _:
+            return box(question)
 
 
 def _acceleration() -> dict[str, str | bool]:
