@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from underlay.hosts.base import Host, Lab
+from underlay.signals import usual_signals
 from underlay.topology import Plan
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help="the kind of hosts (default: whatever is up)",
     )
+
+
+def pytest_configure() -> None:
+    """Make the tests, and all they start, hear signals even where they were started in the background."""
+    usual_signals()
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:

@@ -21,8 +21,10 @@ from provision.phase1 import network as phase1
 from provision.resource import Phase
 from provision.supervisor import Supervisor
 from provision.system import System
-from underlay.errors import Exit, InputError, Problem, UnderlayError
+from underlay.ending import ending
+from underlay.errors import Exit, InputError, NotReady, Problem
 from underlay.repository import REPOSITORY
+from underlay.signals import usual_signals
 from underlay.topology import Plan, Timeouts, load_plan
 from underlay.wait import NotYet, until
 
@@ -36,24 +38,28 @@ _EXAMPLES = """examples:
   python3 -m provision check phase1       what differs, without touching it
   python3 -m provision explain phase1     the same as a shell script to read
   python3 -m provision remove phase1      take away all that phase 1 made
-exit codes: 0 good, 1 a check failed, 2 bad input, 3 this host is not in a state to answer"""
+exit codes: 0 good, 1 a check failed, 2 bad input, 3 this host is not in a state to answer,
+            70 a fault of ours, with its traceback in a file"""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one verb and return its exit code."""
+    usual_signals()
     options = _parser().parse_args(arguments)
     try:
+        return _boot() if options.verb == "boot" else _answer(options)
+    except KeyboardInterrupt as error:
+        return ending(error, "the next converge or remove takes it from here")
+
+
+def _answer(options: argparse.Namespace) -> int:
+    """Run one verb on one phase; only a signal is not answered with an exit code."""
+    try:
         return _run(options)
-    except UnderlayError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
-        return int(error.exit_code)
-    except PermissionError as error:
-        print(f"error: {error}\n    hint: provisioning works as root", file=sys.stderr)
-        return int(Exit.NOT_READY)
-    except KeyboardInterrupt:
-        print("interrupted; the next converge or remove takes it from here", file=sys.stderr)
-        return 130
+    except Exception as error:
+        if isinstance(error, PermissionError) and os.geteuid() != 0:
+            error = NotReady(Problem("", str(error), "provisioning works as root"))
+        return ending(error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,8 +96,6 @@ def _run(options: argparse.Namespace) -> int:
     match options.verb:
         case "secret":
             return _secret(options.role, options.path, options.owner)
-        case "boot":
-            return _boot()
         case "status":
             return _status()
     plan, host = _plan(options.plan), _host_name()
@@ -189,7 +193,9 @@ def _switch(phase: Phase, *, on: bool) -> None:
 
 
 def _boot() -> int:
-    codes = [main(["converge", name]) for name in sorted(PHASES) if (_STATE / "on" / name).exists()]
+    parser = _parser()
+    on = [name for name in sorted(PHASES) if (_STATE / "on" / name).exists()]
+    codes = [_answer(parser.parse_args(("converge", name))) for name in on]
     return max(codes, default=int(Exit.GOOD))
 
 

@@ -16,7 +16,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = ("underlay", "provision", "services", "acceptance", "bench", "tests", "conftest")
 #: What every room but the services may use.
-COMMON = ("underlay.errors", "underlay.process", "underlay.wait", "underlay.progress", "underlay.repository")
+COMMON = (
+    *("underlay.errors", "underlay.ending", "underlay.signals"),
+    *("underlay.process", "underlay.wait", "underlay.progress", "underlay.repository"),
+)
 #: Room -> what it may import of ours, itself aside. A module belongs to the longest name that it begins with.
 ROOMS = {
     "underlay": ("underlay.topology", *COMMON),

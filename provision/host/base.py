@@ -19,10 +19,12 @@ from pathlib import Path
 from provision import durable
 from provision.host.receive import SETTINGS
 from underlay.box import guest
-from underlay.errors import InputError, NotReady, Problem, UnderlayError
+from underlay.ending import ending
+from underlay.errors import InputError, NotReady, Problem
 from underlay.image import customise, pythonenv, recipe
 from underlay.process import Completed, run
 from underlay.repository import REPOSITORY
+from underlay.signals import usual_signals
 
 #: The plan, the secret, the host's identity and the names of all hosts are there.
 _SETTINGS = SETTINGS
@@ -60,12 +62,11 @@ _INSTALL_S = 900.0
 
 def main() -> int:
     """Do all of it, saying what was changed; return the exit code."""
+    usual_signals()
     try:
         changes = [*_complete(), *_admit(), *_identify(), *_prepare()]
-    except UnderlayError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
-        return int(error.exit_code)
+    except (Exception, KeyboardInterrupt) as error:
+        return ending(error, "vagrant provision takes it from here")
     os.sync()  # a power cut shall not take any of it back
     for change in changes:
         print(f"  {change}")
