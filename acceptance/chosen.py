@@ -39,9 +39,9 @@ def chosen(config: pytest.Config) -> Choice:
     return config.stash[_CHOICE]
 
 
-def give_up(lines: Sequence[str]) -> NoReturn:
-    """End pytest: the lab is not in a state to answer."""
-    pytest.exit("\n".join(lines), returncode=int(Exit.NOT_READY))
+def give_up(lines: Sequence[str], code: Exit = Exit.NOT_READY) -> NoReturn:
+    """End pytest: the lab is not in a state to answer, or what ``code`` says."""
+    pytest.exit("\n".join(lines), returncode=int(code))
 
 
 def _choose(config: pytest.Config) -> Choice:

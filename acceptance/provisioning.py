@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from underlay.errors import Exit
 from underlay.hosts.base import Machine
 
 _LISTS = ("changes", "differences", "removed")
@@ -29,13 +30,23 @@ def command(verb: str, phase: str, *options: str) -> tuple[str, ...]:
 
 
 def provision(machine: Machine, verb: str, phase: str = "phase1", *, wait: bool = True) -> Report:
-    """Run a verb to its end and return its report; any exit code is a report."""
+    """Run a verb to its end and return its report, whatever its exit code.
+
+    AssertionError if it says good (0), or that a check failed (1), without a word on what it has found.
+    """
     options: Sequence[str] = ("--json",) if wait or verb != "converge" else ("--json", "--no-wait")
     done = machine.run(command(verb, phase, *options), check=False)
+    return read_report(machine.name, done.returncode, done.stdout, done.stderr)
+
+
+def read_report(where: str, exit_code: int, stdout: str, stderr: str = "") -> Report:
+    """Return the report of a run with ``--json``. AssertionError as :func:`provision` says."""
     try:
-        data = json.loads(done.stdout)
+        data = json.loads(stdout)
     except ValueError:
         data = {}
-    items: list[dict[str, str]] = next((data[key] for key in _LISTS if key in data), [])
-    names = tuple(dict.fromkeys(str(item["resource"]) for item in items))
-    return Report(done.returncode, names, done.stdout + done.stderr)
+    found: list[list[dict[str, str]]] = [data[key] for key in _LISTS if key in data]
+    names = tuple(dict.fromkeys(str(item["resource"]) for items in found for item in items))
+    report = Report(exit_code, names, stdout + stderr)
+    assert found or exit_code not in {Exit.GOOD, Exit.CHECK_FAILED}, f"{where}: expected: a report; seen: {report}"
+    return report

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import click
 
 from underlay.cli.context import PHASES, Settings, complete_host, pass_settings
-from underlay.errors import Exit
+from underlay.errors import Exit, Problem
 from underlay.hosts.base import Host
 from underlay.hosts.provisioning import provision, tell_plan
 from underlay.process import Completed
@@ -82,7 +83,7 @@ def explain(settings: Settings, phase: str, only: str | None) -> int:
     """
     chosen = _chosen(settings, only)
     plan = settings.lab().plan
-    return max(_print(provision(plan, host, "explain", phase)) for host in chosen)
+    return max(_print(host, provision(plan, host, "explain", phase)) for host in chosen)
 
 
 def _chosen(settings: Settings, only: str | None) -> tuple[Host, ...]:
@@ -90,12 +91,18 @@ def _chosen(settings: Settings, only: str | None) -> tuple[Host, ...]:
 
 
 def _all(plan: Plan, hosts: Iterable[Host], *words: str) -> int:
+    asked = tuple(hosts)
     with ThreadPoolExecutor() as pool:
-        done = list(pool.map(lambda host: provision(plan, host, *words), hosts))
-    return max((_print(completed) for completed in done), default=int(Exit.GOOD))
+        done = list(pool.map(lambda host: provision(plan, host, *words), asked))
+    return max((_print(host, said) for host, said in zip(asked, done, strict=True)), default=int(Exit.GOOD))
 
 
-def _print(completed: Completed) -> int:
+def _print(host: Host, completed: Completed) -> int:
+    """Pass on what a host said, and return its exit code; the greatest of several is the worst (see errors.Exit)."""
     click.echo(completed.stdout, nl=False)
     click.echo(completed.stderr, nl=False, err=True)
-    return completed.returncode
+    if completed.returncode >= 0:
+        return completed.returncode
+    name = signal.Signals(-completed.returncode).name
+    click.echo(f"error: {Problem(host.name, f'provisioning was ended by {name}', 'run it again')}", err=True)
+    return 128 - completed.returncode

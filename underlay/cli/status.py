@@ -19,11 +19,15 @@ from underlay.topology import Plan
 
 @dataclass(frozen=True, slots=True)
 class HostStatus:
-    """What one host does: ``state`` up or off, the phases that are on, and its programs' states by name."""
+    """What one host does: ``state`` up or off, the phases that are on, and its programs' states by name.
+
+    ``crashed`` is whether the answer of the host was a fault of ours.
+    """
 
     state: str
     phases: tuple[str, ...]
     programs: Mapping[str, str]
+    crashed: bool = False
 
 
 @click.command()
@@ -32,7 +36,8 @@ class HostStatus:
 def status(settings: Settings, *, as_json: bool) -> int:
     """Show the lab's hosts, namespaces, services and addresses, and what each is doing.
 
-    Exit 0 if all that should run does, 1 if something does not, 3 if the lab is not up.
+    Exit 0 if all that should run does, 1 if something does not, 3 if the lab is not up, 70 if a host's answer was a
+    fault of ours.
 
     \b
     Examples:
@@ -50,6 +55,8 @@ def status(settings: Settings, *, as_json: bool) -> int:
         click.echo(json.dumps({"lab": lab.plan.lab, "hosts": hosts}, indent=2))
     else:
         show(lab.plan, seen)
+    if any(item.crashed for item in seen.values()):
+        return int(Exit.UNFORESEEN)
     return int(Exit.GOOD if _well(lab.plan, seen) else Exit.CHECK_FAILED)
 
 
@@ -60,6 +67,8 @@ def look(lab: Lab) -> Mapping[str, HostStatus]:
         if not host.running():
             return HostStatus("off", (), {})
         said = provision(lab.plan, host, "status")
+        if said.returncode == Exit.UNFORESEEN:
+            return HostStatus(f"up, but: {said.stderr.strip()}", (), {}, crashed=True)
         if not said.ok:
             return HostStatus("up, but its supervisor does not answer", (), {})
         answer = json.loads(said.stdout)
