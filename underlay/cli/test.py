@@ -37,7 +37,8 @@ def test(settings: Settings, environments: tuple[str, ...]) -> int:
         )
     obstacle, possible = _obstacle(settings)
     able = [name for name in wanted if name in _WITHOUT_HOSTS or obstacle is None]
-    code = attach((sys.executable, "-m", "tox", "run", "--root", str(REPOSITORY), "-e", ",".join(able))) if able else 0
+    tox = (sys.executable, "-P", "-m", "tox", "run", "--root", str(REPOSITORY), "-e", ",".join(able))
+    code = attach(tox, apart=True) if able else 0
     for name in (name for name in wanted if name not in able):
         click.echo(f"not run: {name}: {obstacle}", err=True)
     if code:
