@@ -45,7 +45,7 @@ After=systemd-networkd.service
 
 [Service]
 EnvironmentFile=/etc/environment
-Environment=HOME=/root LANG=C.UTF-8
+Environment=HOME=/root LANG=C.UTF-8 PYTHONPATH={repository} PYTHONSAFEPATH=1
 ExecStartPre=-/usr/lib/systemd/systemd-networkd-wait-online --ipv4 --interface={link} --timeout={seconds}
 """
 #: Seconds that a boot waits for the underlay's address, a command may take, and packages may take to come.
@@ -169,7 +169,7 @@ def _prepare() -> list[str]:
     if _MODULES[0] not in here and not Path("/proc/sys/net/bridge").exists():
         hint = "boot Debian's kernel, which has it"
         raise NotReady(Problem(os.uname().nodename, f"this kernel has no {_MODULES[0]}", hint))
-    if _write(_ORDER_FILE, _ORDER.format(link=_underlay_link(), seconds=_LINK_S)):
+    if _write(_ORDER_FILE, _ORDER.format(link=_underlay_link(), seconds=_LINK_S, repository=REPOSITORY)):
         _run("systemctl", "daemon-reload")
         _run("systemctl", "restart", "supervisor.service")
         changes.append("order at boot: the underlay's address, then the phases")

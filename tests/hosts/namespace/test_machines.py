@@ -23,6 +23,8 @@ ENVIRONMENT = (
     PATH,
     "HOME=/root",
     "LANG=C.UTF-8",
+    "PYTHONPATH=/vagrant",
+    "PYTHONSAFEPATH=1",
     "PYTHONPYCACHEPREFIX=/var/cache/underlay/python",
 )
 
