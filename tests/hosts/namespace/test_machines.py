@@ -16,6 +16,7 @@ PLAN = replace(load_plan(Path(__file__).parents[3] / "topology.yaml"), lab="a-la
 ENTER = ("nsenter", "--target=42", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
 PATH = "PATH=/opt/underlay/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = (
+    *("/usr/bin/setpriv", "--pdeathsig", "HUP", "--"),
     "/usr/bin/env",
     "-i",
     "-C",
