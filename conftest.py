@@ -10,6 +10,7 @@ import pytest
 
 from underlay.hosts.base import Host, Lab
 from underlay.hosts.find import HOSTS_VARIABLE, KINDS, LAB_VARIABLE, PLAN_VARIABLE
+from underlay.signals import usual_signals
 from underlay.topology import Plan
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("auto", *KINDS),
         help=f"the kind of hosts (default: ${HOSTS_VARIABLE}, else whatever is up)",
     )
+
+
+def pytest_configure() -> None:
+    """Make the tests, and all they start, hear signals even where they were started in the background."""
+    usual_signals()
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:

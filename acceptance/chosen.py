@@ -72,10 +72,13 @@ def wish(config: pytest.Config) -> Wish:
     )
 
 
-def give_up(config: pytest.Config, lines: Sequence[str]) -> NoReturn:
-    """End pytest: the lab is not in a state to answer. Commands are told so that they mean the lab asked for."""
+def give_up(config: pytest.Config, lines: Sequence[str], code: Exit = Exit.NOT_READY) -> NoReturn:
+    """End pytest: the lab is not in a state to answer, or what ``code`` says.
+
+    Commands are told so that they mean the lab asked for.
+    """
     asked = wish(config)
-    pytest.exit(spelled("\n".join(lines), asked.plan, asked.kind), returncode=int(Exit.NOT_READY))
+    pytest.exit(spelled("\n".join(lines), asked.plan, asked.kind), returncode=int(code))
 
 
 def _choose(config: pytest.Config) -> Lab:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from underlay.errors import Exit
 from underlay.hosts.base import Machine
 
 #: The module that provisions a host.
@@ -34,14 +35,25 @@ def command(verb: str, phase: str, *options: str, program: str = PROGRAM) -> tup
 def provision(
     machine: Machine, verb: str, phase: str = "phase1", *, wait: bool = True, program: str = PROGRAM
 ) -> Report:
-    """Run a verb to its end and return its report; any exit code is a report."""
+    """Run a verb to its end and return its report, whatever its exit code.
+
+    AssertionError if it says good (0), or that a check failed (1), without a word on what it has found.
+    """
     options: Sequence[str] = ("--json",) if wait or verb != "converge" else ("--json", "--no-wait")
     done = machine.run(command(verb, phase, *options, program=program), check=False)
+    return read_report(machine.name, done.returncode, done.stdout, done.stderr)
+
+
+def read_report(where: str, exit_code: int, stdout: str, stderr: str = "") -> Report:
+    """Return the report of a run with ``--json``. AssertionError as :func:`provision` says."""
     try:
-        data = json.loads(done.stdout)
+        data = json.loads(stdout)
     except ValueError:
         data = {}
-    items: list[dict[str, str]] = next((data[key] for key in _LISTS if key in data), [])
+    found: list[list[dict[str, str]]] = [data[key] for key in _LISTS if key in data]
+    items = [item for each in found for item in each]
     names = tuple(dict.fromkeys(str(item["resource"]) for item in items))
     remedies = {str(item["resource"]): str(item["remedy"]) for item in items}
-    return Report(done.returncode, names, done.stdout + done.stderr, remedies)
+    report = Report(exit_code, names, stdout + stderr, remedies)
+    assert found or exit_code not in {Exit.GOOD, Exit.CHECK_FAILED}, f"{where}: expected: a report; seen: {report}"
+    return report

@@ -130,7 +130,7 @@ def _refuse(sizes: Sequence[int], runs: int) -> None:
 
 
 def _one(tool: Tool, size: int, attempt: int, limit: float) -> Measurement:
-    argv = [*_NEW_NAMESPACES, sys.executable, "-m", "bench.inside", tool.value, str(size), str(limit)]
+    argv = [*_NEW_NAMESPACES, sys.executable, "-P", "-m", "bench.inside", tool.value, str(size), str(limit)]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     try:
         ended = run(argv, timeout=_STEPS * limit, env=environment, check=False, where="bench")

@@ -118,7 +118,7 @@ def _mininet(size: int, limit: float) -> Figures:
     addresses = [str(node.address) for node in nodes]
     started = time.perf_counter()
     process = subprocess.Popen(
-        [MININET_PYTHON, "-m", "bench.with_mininet", str(network.GATEWAY.ip), *addresses],
+        [MININET_PYTHON, "-P", "-m", "bench.with_mininet", str(network.GATEWAY.ip), *addresses],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -192,7 +192,7 @@ def _own_seconds(said: str, otherwise: float) -> float:
 
 
 def _ours(verb: str, size: int) -> tuple[str, ...]:
-    return (sys.executable, "-m", "bench.ours", verb, str(size))
+    return (sys.executable, "-P", "-m", "bench.ours", verb, str(size))
 
 
 def _shell(name: str) -> tuple[str, ...]:

@@ -22,9 +22,11 @@ from provision.phases import Registered, definition
 from provision.supervisor import Supervisor
 from provision.system import System
 from underlay import durable
-from underlay.errors import Exit, InputError, NotReady, Problem, UnderlayError
+from underlay.ending import ending
+from underlay.errors import Exit, InputError, NotReady, Problem
 from underlay.phases import PHASES
 from underlay.repository import REPOSITORY
+from underlay.signals import usual_signals
 from underlay.topology import Plan, Timeouts, load_plan
 from underlay.wait import NotYet, until
 
@@ -36,24 +38,28 @@ _EXAMPLES = """examples:
   python3 -m provision check phase1       what differs, without touching it
   python3 -m provision explain phase1     the same as a shell script to read
   python3 -m provision remove phase1      take away all that phase 1 made
-exit codes: 0 good, 1 a check failed, 2 bad input, 3 this host is not in a state to answer"""
+exit codes: 0 good, 1 a check failed, 2 bad input, 3 this host is not in a state to answer,
+            70 a fault of ours, with its traceback in a file"""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one verb and return its exit code."""
+    usual_signals()
     options = _parser().parse_args(arguments)
     try:
+        return _boot() if options.verb == "boot" else _answer(options)
+    except KeyboardInterrupt as error:
+        return ending(error, "the next converge or remove takes it from here")
+
+
+def _answer(options: argparse.Namespace) -> int:
+    """Run one verb on one phase; only a signal is not answered with an exit code."""
+    try:
         return _run(options)
-    except UnderlayError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
-        return int(error.exit_code)
-    except PermissionError as error:
-        print(f"error: {error}\n    hint: provisioning works as root", file=sys.stderr)
-        return int(Exit.NOT_READY)
-    except KeyboardInterrupt:
-        print("interrupted; the next converge or remove takes it from here", file=sys.stderr)
-        return 130
+    except Exception as error:
+        if isinstance(error, PermissionError) and os.geteuid() != 0:
+            error = NotReady(Problem("", str(error), "provisioning works as root"))
+        return ending(error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,8 +96,6 @@ def _run(options: argparse.Namespace) -> int:
     match options.verb:
         case "secret":
             return _secret(options.role, options.path, options.owner)
-        case "boot":
-            return _boot()
         case "status":
             return _status()
     plan, host = _plan(options.plan), _host_name()
@@ -218,7 +222,8 @@ def _switch(mark: Mark, *, on: bool) -> None:
 
 
 def _boot() -> int:
-    return max((main(["converge", name]) for name in _on()), default=int(Exit.GOOD))
+    parser = _parser()
+    return max((_answer(parser.parse_args(("converge", name))) for name in _on()), default=int(Exit.GOOD))
 
 
 def _secret(role: str, path: Path, owner: str) -> int:

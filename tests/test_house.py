@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 OURS = ("underlay", "provision", "services", "acceptance", "bench", "tests", "conftest")
 #: What every room but the services may use.
 COMMON = (
-    *("underlay.errors", "underlay.process", "underlay.wait", "underlay.progress", "underlay.repository"),
+    *("underlay.errors", "underlay.ending", "underlay.signals"),
+    *("underlay.process", "underlay.wait", "underlay.progress", "underlay.repository"),
     *("underlay.durable", "underlay.libc", "underlay.mountinfo", "underlay.unixhttp"),
 )
 #: Room -> what it may import of ours, itself aside. A module belongs to the longest name that it begins with.
@@ -52,6 +54,10 @@ STARTERS = {
     "acceptance.observe": "runs on a host, where there is nothing of ours",
     "acceptance.probe": "runs on a host, where there is nothing of ours",
     "bench.inside": "talks with the program that runs Mininet while it runs",
+}
+#: Where a Python is started without -P, and why.
+SAFE_OTHERWISE = {
+    "underlay.image.recipe": "words for pip, which is run with PYTHONSAFEPATH; the file is part of the image's key",
 }
 #: Who pauses, and why.
 PAUSERS = {
@@ -186,6 +192,34 @@ def test_no_shell_is_asked() -> None:
         if keyword.arg == "shell" and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
     ]
     assert found == []
+
+
+def _runs_a_module(words: list[ast.expr]) -> Iterator[ast.expr]:
+    """Each `-m` of an argument list that follows a Python named by a variable: sys.executable, a path."""
+    for before, word in pairwise(words):
+        if isinstance(word, ast.Constant) and word.value == "-m" and not isinstance(before, ast.Constant):
+            yield word
+
+
+def test_python_is_not_led_by_the_current_directory() -> None:
+    """What root starts on the workstation is started with -P; hosts say the same in their environment."""
+    found = {
+        f"{name}:{word.lineno}"
+        for name, tree in product().items()
+        if name not in SAFE_OTHERWISE
+        for node in ast.walk(tree)
+        if isinstance(node, ast.List | ast.Tuple)
+        for word in _runs_a_module(node.elts)
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize("name", ["lab", "Vagrantfile", "tox.ini", ".ci/run"])
+def test_scripts_do_not_let_it_either(name: str) -> None:
+    """Every Python with options of its own has -P as the first of them."""
+    lines = [line for line in (ROOT / name).read_text().splitlines() if not line.lstrip().startswith("#")]
+    python = re.compile(r"""(?:python3?"?,?|"\$(?:python|name)") +"?(-\S*)""")
+    assert [line.strip() for line in lines for option in python.findall(line) if not option.startswith("-P")] == []
 
 
 def test_only_one_place_pauses() -> None:

@@ -74,6 +74,32 @@ def test_it_runs_by_a_link_to_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("verb", ["--help", "plan", "check"])
+def test_nothing_is_taken_from_where_the_caller_stands(verb: str, tmp_path: Path) -> None:
+    """Neither modules nor programs, and nothing by the caller's settings of Python: `check` runs as root."""
+    note = tmp_path / "note"
+    for name in ("click", "underlay", "yaml", "json", "encodings", "sitecustomize", "venv", "pip", "tox"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"open({str(note)!r}, 'a').write({name!r} + ' ')")
+    for name in ("python3", "dirname", "id", "cmp", "env", "sed", "sudo"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {name} >>'{note}'\n")
+        (tmp_path / name).chmod(0o755)
+    plan = tmp_path / "plan.yaml"
+    plan.write_text((ROOT / "topology.yaml").read_text().replace("lab: underlay", "lab: w-nowhere"))
+    words = {"--help": ("--help",), "plan": ("plan", "show"), "check": ("--plan", str(plan), "check", "phase1")}[verb]
+    environment = {
+        **os.environ,
+        "PATH": f".::{os.environ['PATH']}:",
+        "PYTHONPATH": f"{tmp_path}:",
+        "PYTHONSTARTUP": str(tmp_path / "click/__init__.py"),
+        "PYTHONHOME": str(tmp_path),
+    }
+    done = run((str(LAB), *words), timeout=30, check=False, cwd=tmp_path, env=environment)
+    assert not note.exists(), note.read_text()
+    assert done.returncode == (3 if verb == "check" else 0), done.stderr
+
+
+@pytest.mark.usefixtures("environment")
 def test_words_and_exit_codes_pass_through(tmp_path: Path) -> None:
     plan = tmp_path / "a plan.yaml"
     plan.write_text("lab: Under Lay\n")

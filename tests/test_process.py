@@ -3,15 +3,19 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from underlay.errors import Exit, NotReady
 from underlay.process import Completed, ProgramFailed, ProgramTimedOut, attach, run
+from underlay.signals import Stopped
 from underlay.wait import NotYet, until
 
 #: Seconds; far more than any program here takes.
@@ -200,6 +204,62 @@ def test_attached_program_that_was_killed() -> None:
 def test_attached_program_that_is_missing() -> None:
     with pytest.raises(NotReady, match="is not installed"):
         attach(("no-such-program",), where="host1")
+
+
+#: A program as tox and pytest are one: it has started something in a session of its own, and tidies up after Ctrl-C.
+_SUITE = """
+from pathlib import Path
+from underlay.process import run
+try:
+    run(("sh", "-c", "echo $$ > inner.new; mv inner.new inner; exec sleep 600"), timeout=600)
+except KeyboardInterrupt as error:
+    Path("tidied").write_text(type(error).__name__)
+    raise SystemExit(7)
+"""
+#: The command that started it, as `./lab test` does.
+_COMMAND = """
+import sys
+from underlay.ending import ending
+from underlay.process import attach
+from underlay.signals import usual_signals
+usual_signals()
+try:
+    sys.exit(attach((sys.executable, "-c", sys.argv[1]), apart=True))
+except KeyboardInterrupt as error:
+    sys.exit(ending(error))
+"""
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM", "HUP", "KILL"])
+def test_what_runs_apart_ends_tidily_whatever_ends_the_command(name: str, tmp_path: Path) -> None:
+    number = signal.Signals[f"SIG{name}"]
+    inner, tidied = tmp_path / "inner", tmp_path / "tidied"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, "-c", _COMMAND, _SUITE], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
+    ) as command:
+        until(lambda: inner.exists() or NotYet("nothing"), deadline_s=AMPLE, what="the innermost program's start")
+        children = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
+        started = [int(pid) for pid in (*children, inner.read_text())]
+        command.send_signal(number)
+        try:
+            code = command.wait(AMPLE)
+            for pid in started:
+                until(partial(gone, pid), deadline_s=AMPLE, what=f"the end of process {pid}")
+        finally:
+            for pid in (command.pid, *started):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+    assert code == (-number if name == "KILL" else 128 + number)
+    assert tidied.read_text() == "KeyboardInterrupt"
+
+
+def test_attached_program_is_told_to_end_and_waited_for() -> None:
+    code = "import os, signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
+    code += "os.kill(os.getppid(), signal.SIGTERM)\nsignal.pause()"
+    with pytest.raises(Stopped) as caught:
+        attach(python(code), env=dict(os.environ))
+    assert caught.value.number == signal.SIGTERM
 
 
 def test_attached_program_answers_ctrl_c_itself() -> None:

@@ -16,6 +16,8 @@ class Exit(IntEnum):
     CHECK_FAILED = 1
     USAGE = 2
     NOT_READY = 3
+    UNFORESEEN = 70
+    """A fault of ours: EX_SOFTWARE of sysexits.h(3head)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +73,9 @@ class NotReady(UnderlayError):
     """The lab or the machine is not in a state to answer (exit 3)."""
 
     exit_code = Exit.NOT_READY
+
+
+class Unforeseen(UnderlayError):
+    """A program of ours, on a host, ended by a fault of ours, and has said so (exit 70)."""
+
+    exit_code = Exit.UNFORESEEN

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from underlay.errors import NotReady, Problem
+from underlay.signals import Stopped
 
 _log = logging.getLogger("underlay.process")
 
@@ -20,6 +21,8 @@ _log = logging.getLogger("underlay.process")
 _TAIL = 2000
 #: Seconds in which a killed program's output must have been read.
 _DRAIN_S = 1.0
+#: The kernel gives a program SIGINT when its starter ends, even by SIGKILL (prctl(2), PR_SET_PDEATHSIG).
+_BOUND = ("setpriv", "--pdeathsig", "INT", "--")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,23 +118,37 @@ def run(
     return done
 
 
-def attach(argv: Sequence[str], *, env: Mapping[str, str] | None = None, where: str = "") -> int:
+def attach(argv: Sequence[str], *, env: Mapping[str, str] | None = None, where: str = "", apart: bool = False) -> int:
     """Run a program on the caller's own terminal and streams; return its exit code (128 + signal if killed).
 
-    For what a person started and ends (a shell, a followed log): it has no time-out, and Ctrl-C goes to it.
+    For what a person started and ends (a shell, a followed log): it has no time-out, and Ctrl-C goes to it. Another
+    signal that asks us to end is passed on, and raised when the program has ended.
+
+    What runs ``apart`` hears nothing of the terminal, which would give Ctrl-C to it and to its children at once. Every
+    such signal is Ctrl-C to it, and so is our own end, whatever ends us: it stops its children and tidies up.
     """
-    _log.debug("attach: %s", shlex.join(argv))
+    words = (*_BOUND, *argv) if apart else tuple(argv)
+    _log.debug("attach: %s", shlex.join(words))
     try:
-        process = subprocess.Popen(list(argv), env=None if env is None else dict(env))
+        process = subprocess.Popen(words, env=None if env is None else dict(env), start_new_session=apart)
     except (FileNotFoundError, PermissionError) as error:
-        raise _missing(argv, where) from error
+        raise _missing(words, where) from error
+    stopped: KeyboardInterrupt | None = None
     with process:
-        while True:
+        while process.returncode is None:
             try:
-                code = process.wait()
-            except KeyboardInterrupt:
-                continue  # the program got the same Ctrl-C; its answer counts, not ours
-            return code if code >= 0 else 128 - code
+                process.wait()
+            except KeyboardInterrupt as error:
+                if apart:
+                    stopped = error
+                    process.send_signal(signal.SIGINT)
+                elif isinstance(error, Stopped):
+                    stopped = error
+                    process.send_signal(error.number)
+                # Else the program got the same Ctrl-C; its answer counts, not ours.
+    if stopped is not None:
+        raise stopped
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:

@@ -16,6 +16,7 @@ from acceptance.phase1.cycle import Cycle, turn
 from acceptance.phase1.shop import Shop
 from acceptance.provisioning import provision
 from acceptance.traffic import Prober
+from underlay.errors import Exit
 from underlay.hosts.base import Host, Lab
 from underlay.topology import Plan
 
@@ -53,6 +54,11 @@ def converged(lab: Lab, pytestconfig: pytest.Config) -> None:
     with ThreadPoolExecutor(len(lab.hosts)) as pool:
         reports = dict(zip(lab.hosts, pool.map(lambda host: provision(host, "check"), lab.hosts.values()), strict=True))
     wrong = {name: report for name, report in reports.items() if report.exit_code != 0}
+    crashed = [
+        f"{name}: check crashed: {report}" for name, report in wrong.items() if report.exit_code == Exit.UNFORESEEN
+    ]
+    if crashed:
+        give_up(pytestconfig, crashed, Exit.UNFORESEEN)
     if wrong:
         lines = [f"{name}: phase 1 is not as planned: {report}" for name, report in wrong.items()]
         give_up(pytestconfig, [*lines, "    hint: ./lab converge phase1"])

@@ -12,7 +12,8 @@ import pytest
 from acceptance.phase1 import flows
 from acceptance.phase1.cases import Seat, seats
 from acceptance.phase1.shop import Shop
-from acceptance.provisioning import command, provision
+from acceptance.provisioning import command, provision, read_report
+from underlay.errors import Exit
 from underlay.hosts.base import Host, Lab
 from underlay.topology import Plan
 
@@ -64,7 +65,8 @@ def test_next_converge_after_a_kill_ends_green(lab: Lab, plan: Plan, host: Host,
     chance = random.Random(seed)  # noqa: S311 - to repeat a run
     here = [seat for seat in seats(plan) if seat.service.host == host.name]
     whole = host.run(command("check", "phase1")).seconds
-    converge, check = shlex.join(command("converge", "phase1", "--no-wait")), shlex.join(command("check", "phase1"))
+    converge = shlex.join(command("converge", "phase1", "--no-wait"))
+    check = shlex.join(command("check", "phase1", "--json"))
     wanted, kills = int(os.environ.get(_KILLS_VARIABLE) or _KILLS), 0
     for number in range(wanted * _TRIES):
         moment = chance.uniform(_SOONEST, 1) * whole
@@ -81,8 +83,11 @@ def test_next_converge_after_a_kill_ends_green(lab: Lab, plan: Plan, host: Host,
         code, seconds = int(words[0]), float(words[2]) - float(words[1])
         assert code in {0, _KILLED}, f"{where}: expected: killed, or done; seen: exit {code}: {said[-3000:]}"
         if number % _ASKED == 0:
-            answer = int(said.rpartition("check ")[2])
-            assert answer in {0, 1}, f"{where}: expected: check answers with 0 or 1; seen: {said[-2000:]}"
+            answer, _, ended = said.partition("\nconverge ")[2].partition("\n")[2].rpartition("check ")
+            report = read_report(where, int(ended), answer)
+            assert (report.exit_code, bool(report.resources)) in {(Exit.GOOD, False), (Exit.CHECK_FAILED, True)}, (
+                f"{where}: expected: check answers, good or with what differs; seen: {report}"
+            )
         kills += code == _KILLED
         whole = whole * _LONGER if code == _KILLED else seconds
         if kills == wanted:

@@ -19,10 +19,12 @@ from pathlib import Path
 from provision.host.receive import SETTINGS
 from underlay import durable
 from underlay.box import guest
-from underlay.errors import InputError, NotReady, Problem, UnderlayError
+from underlay.ending import ending
+from underlay.errors import InputError, NotReady, Problem
 from underlay.image import customise, pythonenv, recipe
 from underlay.process import Completed, run
 from underlay.repository import REPOSITORY
+from underlay.signals import usual_signals
 
 #: The plan, the secret, the host's identity and the names of all hosts are there.
 _SETTINGS = SETTINGS
@@ -43,7 +45,7 @@ After=systemd-networkd.service
 
 [Service]
 EnvironmentFile=/etc/environment
-Environment=HOME=/root LANG=C.UTF-8
+Environment=HOME=/root LANG=C.UTF-8 PYTHONPATH={repository} PYTHONSAFEPATH=1
 ExecStartPre=-/usr/lib/systemd/systemd-networkd-wait-online --ipv4 --interface={link} --timeout={seconds}
 """
 #: Seconds that a boot waits for the underlay's address, a command may take, and packages may take to come.
@@ -60,12 +62,11 @@ _INSTALL_S = 900.0
 
 def main() -> int:
     """Do all of it, saying what was changed; return the exit code."""
+    usual_signals()
     try:
         changes = [*_complete(), *_admit(), *_identify(), *_prepare()]
-    except UnderlayError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
-        return int(error.exit_code)
+    except (Exception, KeyboardInterrupt) as error:
+        return ending(error, "vagrant provision takes it from here")
     os.sync()  # a power cut shall not take any of it back
     for change in changes:
         print(f"  {change}")
@@ -167,7 +168,7 @@ def _prepare() -> list[str]:
     if _MODULES[0] not in here and not Path("/proc/sys/net/bridge").exists():
         hint = "boot Debian's kernel, which has it"
         raise NotReady(Problem(os.uname().nodename, f"this kernel has no {_MODULES[0]}", hint))
-    if _write(_ORDER_FILE, _ORDER.format(link=_underlay_link(), seconds=_LINK_S)):
+    if _write(_ORDER_FILE, _ORDER.format(link=_underlay_link(), seconds=_LINK_S, repository=REPOSITORY)):
         _run("systemctl", "daemon-reload")
         _run("systemctl", "restart", "supervisor.service")
         changes.append("order at boot: the underlay's address, then the phases")

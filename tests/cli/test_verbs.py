@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +14,6 @@ from tests.apart import Places
 from tests.plans import shop
 from underlay.cli.main import main
 from underlay.topology import load_plan, plan_as_json
-from underlay.wait import NotYet, until
 
 ROOT = Path(__file__).parents[2]
 #: The lab of the default plan, and that of another one.
@@ -135,39 +132,6 @@ def test_down_with_a_broken_plan_and_several_labs(
 def test_down_of_a_named_lab_needs_no_plan(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--plan", str(broken), "down", OTHER]) == 0
     assert f"lab {OTHER}: nothing to do" in capsys.readouterr().out
-
-
-def test_ctrl_c(tmp_path: Path) -> None:
-    """The plan is a pipe that nobody writes into, so the command waits until it is interrupted."""
-    pipe = tmp_path / "plan.yaml"
-    os.mkfifo(pipe)
-    command = subprocess.Popen(
-        # Whoever started the tests in the background has had SIGINT ignored, which is inherited (signal(7)).
-        ["env", "--default-signal=INT", sys.executable, "-m", "underlay", "--plan", str(pipe), "plan", "show"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with command:
-        try:
-            descriptor = until(lambda: reader(pipe), deadline_s=20, what="the command's opening of its plan")
-            command.send_signal(signal.SIGINT)
-            out, err = command.communicate(timeout=20)
-            os.close(descriptor)
-        finally:
-            command.kill()
-    assert command.returncode == 130
-    assert "interrupted" in err
-    assert "Traceback" not in err
-    assert out == ""
-
-
-def reader(pipe: Path) -> int | NotYet:
-    """The pipe's other end, once somebody reads from it."""
-    try:
-        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno != errno.ENXIO:
-            raise
-        return NotYet("nobody reads")
 
 
 def test_reader_that_goes_away_is_no_error() -> None:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from underlay.hosts import layout
+from underlay.process import run
 
 HOSTS = [("host1", IPv4Address("192.168.56.11")), ("host2", IPv4Address("192.168.56.12"))]
 
@@ -28,4 +32,11 @@ def test_a_host_can_read_who_it_is() -> None:
 
 def test_our_own_programs_come_first_in_the_path() -> None:
     assert layout.environment()["PATH"].split(":")[0] == "/opt/underlay/bin"
+
+
+def test_python_on_a_host_takes_nothing_from_where_a_command_stands(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("print('planted')")
+    environment = {**layout.environment(), "PATH": os.environ["PATH"]}
+    words = (sys.executable, "-m", "json.tool", "--help")
+    assert "planted" not in run(words, timeout=20, env=environment, cwd=tmp_path).stdout
     assert layout.environment("xterm")["TERM"] == "xterm"

@@ -56,7 +56,7 @@ def run_overlaid(
     layer: Layer, argv: Sequence[str], *, timeout: float = STEP_TIMEOUT, env: Mapping[str, str] | None = None
 ) -> Completed:
     """Run a program that sees the layer's tree at ``layer.merged``. Raises as :func:`underlay.process.run` does."""
-    inside = (sys.executable, "-m", "underlay.box.overlay", *argv)
+    inside = (sys.executable, "-P", "-m", "underlay.box.overlay", *argv)
     environment = {**(os.environ if env is None else env), "PYTHONPATH": str(REPOSITORY)}
     return run(secluded(inside), timeout=timeout, env=environment, cwd=layer.path, where="box")
 

@@ -13,8 +13,10 @@ import click
 
 from underlay import __version__
 from underlay.cli.context import COMPLETE_VARIABLE, Settings
+from underlay.ending import ending
 from underlay.errors import Exit, UnderlayError
 from underlay.hosts.find import HOSTS_VARIABLE, KINDS, PLAN_VARIABLE
+from underlay.signals import usual_signals
 
 #: Verb -> (module of underlay.cli, name in it, line in --help), in the order of the help. A table, so that `--help`
 #: and a quick verb do not pay for the imports of all others.
@@ -49,8 +51,11 @@ Examples:
   ./lab down                                   leave nothing
 
 \b
-Exit codes: 0 good, 1 a check failed, 2 bad input or usage, 3 the lab or the machine is not in a state to answer.
+Exit codes: 0 good, 1 a check failed, 2 bad input or usage, 3 the lab or the machine is not in a state to answer,
+70 a fault of ours, with its traceback in a file.
 """
+
+_NEXT_STEP = "the next `up` or `down` takes it from here"
 
 
 class _Verbs(click.Group):
@@ -124,19 +129,17 @@ def cli(context: click.Context, plan_path: Path | None, kind: str | None, *, ver
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code. A person's mistake is shown without a traceback."""
+    usual_signals()
     try:
         result = cli.main(args=arguments, prog_name="./lab", complete_var=COMPLETE_VARIABLE, standalone_mode=False)
-    except UnderlayError as error:
-        for problem in error.problems:
-            click.echo(f"error: {problem}", err=True)
-        return int(error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else str(error))
         return int(Exit.USAGE)
     except click.ClickException as error:
         error.show()
         return int(Exit.USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; the next `up` or `down` takes it from here", err=True)
-        return 130
+    except click.Abort as error:
+        return ending(error.__cause__ or KeyboardInterrupt(), _NEXT_STEP)  # click puts it in place of Ctrl-C
+    except (Exception, KeyboardInterrupt) as error:
+        return ending(error, _NEXT_STEP)
     return result if isinstance(result, int) else int(Exit.GOOD)

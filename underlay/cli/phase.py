@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import click
 
 from underlay.cli.context import Settings, chosen_host, complete_host, pass_settings
-from underlay.errors import Exit
+from underlay.errors import Exit, Problem
 from underlay.hosts.base import Host, Lab
 from underlay.hosts.provisioning import provision
 from underlay.phases import PHASES
@@ -95,7 +96,7 @@ def explain(settings: Settings, phase: str, only: str | None) -> int:
       ./lab remove phase1 && ./lab explain phase1 --host host1 | ./lab exec host1 -- sh
     """
     lab = settings.lab()
-    code = max(_print(settings, provision(lab.plan, host, "explain", phase)) for host in _chosen(lab, only))
+    code = max(_print(settings, host, provision(lab.plan, host, "explain", phase)) for host in _chosen(lab, only))
     stale = settings.stale(lab)
     if stale is not None:
         click.echo(f"note: {settings.spelled_problem(stale)}", err=True)
@@ -107,12 +108,18 @@ def _chosen(lab: Lab, only: str | None) -> tuple[Host, ...]:
 
 
 def _all(settings: Settings, lab: Lab, only: str | None, *words: str) -> int:
+    hosts = _chosen(lab, only)
     with ThreadPoolExecutor() as pool:
-        done = list(pool.map(lambda host: provision(lab.plan, host, *words), _chosen(lab, only)))
-    return max((_print(settings, completed) for completed in done), default=int(Exit.GOOD))
+        done = list(pool.map(lambda host: provision(lab.plan, host, *words), hosts))
+    return max((_print(settings, host, said) for host, said in zip(hosts, done, strict=True)), default=int(Exit.GOOD))
 
 
-def _print(settings: Settings, completed: Completed) -> int:
+def _print(settings: Settings, host: Host, completed: Completed) -> int:
+    """Pass on what a host said, and return its exit code; the greatest of several is the worst (see errors.Exit)."""
     click.echo(completed.stdout, nl=False)
     click.echo(settings.spelled(completed.stderr), nl=False, err=True)
-    return completed.returncode
+    if completed.returncode >= 0:
+        return completed.returncode
+    name = signal.Signals(-completed.returncode).name
+    click.echo(f"error: {Problem(host.name, f'provisioning was ended by {name}', 'run it again')}", err=True)
+    return 128 - completed.returncode

@@ -22,10 +22,14 @@ RUNNING = "running"
 
 @dataclass(frozen=True, slots=True)
 class HostStatus:
-    """What one host does: ``state`` up or off, and for each phase that is on what its replicas do, by name."""
+    """What one host does: ``state`` up or off, and for each phase that is on what its replicas do, by name.
+
+    ``crashed`` is whether the answer of the host was a fault of ours.
+    """
 
     state: str
     phases: Mapping[str, Mapping[str, str]]
+    crashed: bool = False
 
 
 @click.command()
@@ -35,7 +39,7 @@ def status(settings: Settings, *, as_json: bool) -> int:
     """Show the lab's hosts, namespaces, services and addresses, and what each is doing.
 
     What is shown is the plan that is up. Exit 0 if all that should run does, 1 if something does not or the plan's file
-    differs from that plan (a note says how), 3 if the lab is not up.
+    differs from that plan (a note says how), 3 if the lab is not up, 70 if a host's answer was a fault of ours.
 
     \b
     Examples:
@@ -56,6 +60,8 @@ def status(settings: Settings, *, as_json: bool) -> int:
         show(lab.plan, seen)
     if stale is not None:
         click.echo(f"note: {settings.spelled_problem(stale)}", err=True)
+    if any(item.crashed for item in seen.values()):
+        return int(Exit.UNFORESEEN)
     return int(Exit.GOOD if stale is None and _well(lab.plan, seen) else Exit.CHECK_FAILED)
 
 
@@ -66,6 +72,8 @@ def look(lab: Lab) -> Mapping[str, HostStatus]:
         if not host.running():
             return HostStatus("off", {})
         said = provision(lab.plan, host, "status")
+        if said.returncode == Exit.UNFORESEEN:
+            return HostStatus(f"up, but: {said.stderr.strip()}", {}, crashed=True)
         if not said.ok:
             return HostStatus("up, but its supervisor does not answer", {})
         return HostStatus("up", json.loads(said.stdout)["phases"])

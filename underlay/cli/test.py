@@ -42,8 +42,8 @@ def test(settings: Settings, environments: tuple[str, ...]) -> int:
     lab, obstacle, possible = _look(settings)
     able = [name for name in wanted if name in _WITHOUT_HOSTS or obstacle is None]
     # By its file: tox would look for one where the caller is.
-    command = (sys.executable, "-m", "tox", "run", "--conf", str(REPOSITORY / "tox.ini"), "-e", ",".join(able))
-    code = attach(command, env={**os.environ, **settings.handed_on(lab)}) if able else 0
+    tox = (sys.executable, "-P", "-m", "tox", "run", "--conf", str(REPOSITORY / "tox.ini"), "-e", ",".join(able))
+    code = attach(tox, env={**os.environ, **settings.handed_on(lab)}, apart=True) if able else 0
     for name in (name for name in wanted if name not in able):
         click.echo(f"not run: {name}: {settings.spelled(obstacle or '')}", err=True)
     if code:

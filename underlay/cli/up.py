@@ -10,7 +10,7 @@ import click
 from underlay.cli import status
 from underlay.cli.context import Settings, pass_settings
 from underlay.cli.progress import Bar
-from underlay.errors import NotReady, Problem
+from underlay.errors import Exit, NotReady, Problem, Unforeseen
 from underlay.hosts.base import Host
 from underlay.hosts.find import NAMESPACE
 from underlay.hosts.provisioning import provision
@@ -59,7 +59,7 @@ def up(settings: Settings, *, no_phase: bool) -> None:
 
 
 def _converge(plan: Plan, hosts: tuple[Host, ...], phase: str) -> None:
-    """Converge all hosts in parallel; NotReady, with what they said, if one of them did not."""
+    """Converge all hosts in parallel; NotReady or Unforeseen, with what they said, if one of them did not."""
     with ThreadPoolExecutor() as pool:
         done = list(pool.map(lambda host: provision(plan, host, "converge", phase), hosts))
     failed = [
@@ -67,6 +67,8 @@ def _converge(plan: Plan, hosts: tuple[Host, ...], phase: str) -> None:
         for host, said in zip(hosts, done, strict=True)
         if not said.ok
     ]
+    if any(said.returncode == Exit.UNFORESEEN for said in done):
+        raise Unforeseen(*failed)
     if failed:
         raise NotReady(*failed)
 

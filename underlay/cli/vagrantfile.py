@@ -9,20 +9,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 from underlay.artifacts import cache_directory
-from underlay.errors import UnderlayError
+from underlay.ending import ending
 from underlay.hosts.vagrant import kvm
 from underlay.phases import PHASES
+from underlay.signals import usual_signals
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the answer to one question; return 0, or a problem's exit code after saying it."""
+    usual_signals()
     (question,) = arguments
     try:
         answer = _answer(question)
-    except UnderlayError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
-        return int(error.exit_code)
+    except (Exception, KeyboardInterrupt) as error:
+        return ending(error)
     print(json.dumps(answer))
     return 0
 

@@ -22,8 +22,12 @@ PLAN_FILE = "/etc/underlay/topology.yaml"
 
 
 def environment(term: str = "dumb") -> dict[str, str]:
-    """Return the environment of every command on a host; ``term`` is the type of terminal."""
-    return {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", "PYTHONPYCACHEPREFIX": PYTHON_CACHE, "TERM": term}
+    """Return the environment of every command on a host; ``term`` is the type of terminal.
+
+    Python finds what is ours in the repository, wherever the command stands, and nothing where it stands.
+    """
+    python = {"PYTHONPATH": REPOSITORY, "PYTHONSAFEPATH": "1", "PYTHONPYCACHEPREFIX": PYTHON_CACHE}
+    return {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", **python, "TERM": term}
 
 
 def hosts_file(host: str, domain: str, hosts: Iterable[tuple[str, IPv4Address]]) -> str:

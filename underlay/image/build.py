@@ -191,7 +191,8 @@ def _build(place: Workplace, key: str, root: Path, progress: Progress) -> _Built
     with ThreadPoolExecutor(max_workers=1) as pool:
         # The wheels come over the network while packages are unpacked.
         pip = recipe.pip_argv(python=sys.executable, requirements=root / recipe.REQUIREMENTS, target=wheels, arch=arch)
-        fetched = pool.submit(run, bound(pip), timeout=BUILD_TIMEOUT, where="image")
+        env = {**os.environ, "PYTHONSAFEPATH": "1"}  # pip itself is not taken from where the caller stands
+        fetched = pool.submit(run, bound(pip), timeout=BUILD_TIMEOUT, env=env, where="image")
         _debstrap(place, arch, root, progress)
         progress.step("add Python packages")
         fetched.result()

@@ -15,6 +15,7 @@ PLAN = shop.plan()
 ENTER = ("nsenter", "--target=42", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
 PATH = "PATH=/opt/underlay/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = (
+    *("/usr/bin/setpriv", "--pdeathsig", "HUP", "--"),
     "/usr/bin/env",
     "-i",
     "-C",
@@ -22,6 +23,8 @@ ENVIRONMENT = (
     PATH,
     "HOME=/root",
     "LANG=C.UTF-8",
+    "PYTHONPATH=/vagrant",
+    "PYTHONSAFEPATH=1",
     "PYTHONPYCACHEPREFIX=/var/cache/underlay/python",
 )
 

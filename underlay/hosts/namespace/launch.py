@@ -16,6 +16,7 @@ from pathlib import Path
 from underlay import libc
 from underlay.errors import NotReady
 from underlay.hosts.namespace import boot, wire
+from underlay.signals import usual_signals
 
 _GO = b"go"
 
@@ -138,6 +139,7 @@ def _read_all(descriptor: int) -> bytes:
 
 def main() -> int:
     """Read the order, start the host, answer."""
+    usual_signals()
     answer = launch(Order.from_json(sys.stdin.read()))
     print(json.dumps(asdict(answer)))
     return 0

@@ -22,6 +22,8 @@ from underlay.process import Completed
 from underlay.topology import Host, Plan, differences, needing_a_start, parse_plan, render_plan
 
 _ENTER = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
+#: nsenter waits outside of the host's pid namespace. When a signal ends it, what it started there is hung up on.
+_BOUND = ("/usr/bin/setpriv", "--pdeathsig", "HUP", "--")
 _UP = "bring it up: ./lab up"
 #: What a plan says of a host that only a virtual machine feels.
 _NOT_FELT = (".cpus", ".memory")
@@ -35,7 +37,7 @@ def host_argv(pid: int, command: Sequence[str], *, namespace: str | None, tty: b
     """
     enter = ("nsenter", f"--target={pid}", *_ENTER)
     variables = (f"{name}={value}" for name, value in layout.environment(term).items())
-    environment = ("/usr/bin/env", "-i", "-C", layout.REPOSITORY, *variables)
+    environment = (*_BOUND, "/usr/bin/env", "-i", "-C", layout.REPOSITORY, *variables)
     inside = tuple(command) if namespace is None else ("ip", "netns", "exec", namespace, *command)
     if tty:
         inside = ("script", "--quiet", "--return", "--command", shlex.join(inside), "/dev/null")
