@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -14,12 +14,12 @@ import pytest
 
 import provision.__main__ as provisioning
 from acceptance.provisioning import provision, read_report
-from underlay.cli import phase
+from underlay.cli import phase, status
 from underlay.ending import ROOTS_TRACEBACKS, ending
 from underlay.errors import Exit, NotReady, Unforeseen
 from underlay.process import Completed, run
 from underlay.repository import REPOSITORY
-from underlay.topology import load_plan
+from underlay.topology import Plan, load_plan
 
 AMPLE = 20
 _PLAN = load_plan(REPOSITORY / "topology.yaml")
@@ -152,6 +152,21 @@ class Answering:
         return {}
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A lab of such hosts."""
+
+    hosts: Mapping[str, Answering]
+
+    @property
+    def plan(self) -> Plan:
+        return _PLAN
+
+    @property
+    def outside(self) -> Answering:
+        return Answering("outside", "exit 0")
+
+
 @pytest.mark.parametrize(
     ("first", "second", "worst"),
     [
@@ -178,6 +193,15 @@ def test_up_tells_a_fault_from_a_host_that_is_not_ready(line: str, kind: type[Ex
     with pytest.raises(kind) as caught:
         up._converge(_PLAN, (Answering("host1", line), Answering("host2", "exit 0")), "phase1")
     assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("line", "crashed", "state"),
+    [("exit 3", False, "up, but its supervisor does not answer"), ("echo oh >&2; exit 70", True, "up, but: oh")],
+)
+def test_status_tells_a_fault_from_a_supervisor_that_is_silent(line: str, crashed: bool, state: str) -> None:
+    seen = status.look(Answered({"host1": Answering("host1", line)}))["host1"]
+    assert (seen.crashed, seen.state) == (crashed, state)
 
 
 @pytest.mark.parametrize("line", ["exit 0", "exit 1", "echo '{}'; exit 1", "echo oh >&2; exit 1"])
