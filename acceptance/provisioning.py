@@ -53,7 +53,7 @@ def read_report(where: str, exit_code: int, stdout: str, stderr: str = "") -> Re
     found: list[list[dict[str, str]]] = [data[key] for key in _LISTS if key in data]
     items = [item for each in found for item in each]
     names = tuple(dict.fromkeys(str(item["resource"]) for item in items))
-    remedies = {str(item["resource"]): str(item["remedy"]) for item in items}
+    remedies = {str(item["resource"]): str(item.get("remedy", "")) for item in items}
     report = Report(exit_code, names, stdout + stderr, remedies)
     assert found or exit_code not in {Exit.GOOD, Exit.CHECK_FAILED}, f"{where}: expected: a report; seen: {report}"
     return report

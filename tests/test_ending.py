@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -15,10 +16,11 @@ import pytest
 import provision.__main__ as provisioning
 from acceptance.provisioning import provision, read_report
 from tests.plans import shop
-from underlay.cli import phase
+from underlay.cli import phase, status
 from underlay.cli.context import Settings
 from underlay.ending import ROOTS_TRACEBACKS, ending
 from underlay.errors import Exit, NotReady, Problem, Unforeseen
+from underlay.phases import PHASES
 from underlay.process import Completed, run
 from underlay.repository import REPOSITORY
 from underlay.topology import Plan
@@ -95,15 +97,19 @@ def test_provisioning(directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert f"; its traceback is in {file}; " in capsys.readouterr().err
 
 
-def test_boot_goes_on_with_the_next_phase_and_tells_of_the_worst(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(provisioning, "_run", fail)
-    monkeypatch.setattr(provisioning, "_STATE", tmp_path)
-    (tmp_path / "on").mkdir()
+def test_boot_goes_on_with_the_next_phase_and_tells_of_the_worst(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provisioning, "_on", list)
     assert provisioning.main(("boot",)) == 0
-    (tmp_path / "on/phase1").touch()
+    asked: list[str] = []
+
+    def first_fails(options: argparse.Namespace) -> int:
+        asked.append(options.phase)
+        return fail() if len(asked) == 1 else int(Exit.GOOD)
+
+    monkeypatch.setattr(provisioning, "_run", first_fails)
+    monkeypatch.setattr(provisioning, "_on", lambda: [*PHASES, *PHASES])
     assert provisioning.main(("boot",)) == 70
+    assert asked == [*PHASES, *PHASES]
 
 
 def test_reader_of_provisioning_that_goes_away_is_no_fault(directory: Path) -> None:
@@ -155,10 +161,10 @@ class Answering:
 
 
 @dataclass(frozen=True, slots=True)
-class Two:
+class Answered:
     """A lab of hosts that answer so."""
 
-    hosts: dict[str, Answering]
+    hosts: Mapping[str, Answering]
     kind: str = "namespace"
     plan: Plan = _PLAN
     recorded: Plan = _PLAN
@@ -170,7 +176,7 @@ class Two:
     def obstacle(self, plan: Plan) -> Problem | None:
         return None
 
-    def take(self, plan: Plan) -> Two:
+    def take(self, plan: Plan) -> Answered:
         return self
 
 
@@ -189,7 +195,7 @@ class Two:
 def test_of_two_hosts_the_worse_answer_counts(
     first: str, second: str, worst: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lab = Two({"host1": Answering("host1", first), "host2": Answering("host2", second)})
+    lab = Answered({"host1": Answering("host1", first), "host2": Answering("host2", second)})
     assert phase._all(Settings(None), lab, None, "check", "phase1") == worst
     assert ("was ended by SIG" in capsys.readouterr().err) == (worst > 128)
 
@@ -201,6 +207,15 @@ def test_up_tells_a_fault_from_a_host_that_is_not_ready(line: str, kind: type[Ex
     with pytest.raises(kind) as caught:
         up._converge(_PLAN, (Answering("host1", line), Answering("host2", "exit 0")), "phase1")
     assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("line", "crashed", "state"),
+    [("exit 3", False, "up, but its supervisor does not answer"), ("echo oh >&2; exit 70", True, "up, but: oh")],
+)
+def test_status_tells_a_fault_from_a_supervisor_that_is_silent(line: str, crashed: bool, state: str) -> None:
+    seen = status.look(Answered({"host1": Answering("host1", line)}))["host1"]
+    assert (seen.crashed, seen.state) == (crashed, state)
 
 
 @pytest.mark.parametrize("line", ["exit 0", "exit 1", "echo '{}'; exit 1", "echo oh >&2; exit 1"])

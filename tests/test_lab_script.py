@@ -85,7 +85,7 @@ def test_nothing_is_taken_from_where_the_caller_stands(verb: str, tmp_path: Path
         (tmp_path / name).write_text(f"#!/bin/sh\necho {name} >>'{note}'\n")
         (tmp_path / name).chmod(0o755)
     plan = tmp_path / "plan.yaml"
-    plan.write_text((ROOT / "topology.yaml").read_text().replace("lab: underlay", "lab: w-nowhere"))
+    plan.write_text(shop.text())
     words = {"--help": ("--help",), "plan": ("plan", "show"), "check": ("--plan", str(plan), "check", "phase1")}[verb]
     environment = {
         **os.environ,

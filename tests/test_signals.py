@@ -18,7 +18,13 @@ from underlay.repository import REPOSITORY
 from underlay.wait import NotYet, until
 
 AMPLE = 20
-_ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+
+def environment() -> dict[str, str]:
+    """What programs are started with: led to this checkout, and to no lab (``tests/apart.py``)."""
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+
 #: Programs that wait: by their name, how they are started so that they read from a pipe that nobody writes into.
 _WAITING = {
     "command": lambda pipe: ("-m", "underlay", "--plan", pipe, "plan", "show"),
@@ -33,7 +39,9 @@ def waiting(words: Callable[[str], tuple[str, ...]], directory: Path, ignored: s
     pipe = directory / "plan.yaml"
     os.mkfifo(pipe)
     argv = ["env", f"--ignore-signal={ignored}", sys.executable, "-P", *words(str(pipe))]
-    with subprocess.Popen(argv, env=_ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+    with subprocess.Popen(
+        argv, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
         writer = until(lambda: opened(pipe), deadline_s=AMPLE, what="the program's opening of its plan")
         try:
             yield program
@@ -85,7 +93,7 @@ def test_nohup_is_respected(tmp_path: Path) -> None:
 def test_starter_of_hosts_hears_too() -> None:
     """It reads its order from standard input."""
     argv = ("env", "--ignore-signal=INT,CHLD", sys.executable, "-S", "-P", "-m", "underlay.hosts.namespace.launch")
-    with subprocess.Popen(argv, env=_ENVIRONMENT, stdin=subprocess.PIPE) as started:
+    with subprocess.Popen(argv, env=environment(), stdin=subprocess.PIPE) as started:
 
         def hears() -> bool | NotYet:
             found = ignored_by(started.pid)
@@ -102,7 +110,7 @@ def test_tests_hear_too() -> None:
     inner = f"{__file__}::{test_child_that_fails_is_noticed.__name__}"
     options = ("-q", "-p", "no:cacheprovider", "--rootdir", str(REPOSITORY))
     argv = ("env", "--ignore-signal=INT,CHLD", sys.executable, "-m", "pytest", *options, inner)
-    done = run(argv, timeout=60, check=False, env=_ENVIRONMENT, cwd=REPOSITORY)
+    done = run(argv, timeout=60, check=False, env=environment(), cwd=REPOSITORY)
     assert done.ok, done.stdout
 
 
@@ -118,7 +126,7 @@ def test_signal_ends_what_the_command_runs(tmp_path: Path) -> None:
         "usual_signals(); run(('sh', '-c', 'echo $$ > new; mv new pid; exec sleep 600'), timeout=600)"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, env=_ENVIRONMENT, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL
     ) as started:
         note = tmp_path / "pid"
         until(lambda: note.exists() or NotYet("no note"), deadline_s=AMPLE, what="the start of the program")

@@ -48,7 +48,7 @@ class Workstation:
 
     def run(self, plan: Path, *words: str) -> Completed:
         """Run a verb with a plan to its end; any exit code is an answer."""
-        command = (sys.executable, "-m", "underlay", *options(plan, self.lab.kind), *words)
+        command = (sys.executable, "-P", "-m", "underlay", *options(plan, self.lab.kind), *words)
         limit = self.lab.plan.timeouts.ready * _WAITS
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
         return process.run(command, timeout=limit, check=False, cwd=REPOSITORY, env=environment)

@@ -66,7 +66,7 @@ def main() -> int:
     try:
         changes = [*_complete(), *_admit(), *_identify(), *_prepare()]
     except (Exception, KeyboardInterrupt) as error:
-        return ending(error, "vagrant provision takes it from here")
+        return ending(error, "./lab vagrant provision takes it from here")
     os.sync()  # a power cut shall not take any of it back
     for change in changes:
         print(f"  {change}")
