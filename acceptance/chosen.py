@@ -12,6 +12,7 @@ import pytest
 from underlay.errors import Exit, UnderlayError
 from underlay.hosts.base import Lab
 from underlay.hosts.namespace import labs as namespaces
+from underlay.hosts.resident import ResidentLab
 from underlay.hosts.vagrant import labs as vagrant
 from underlay.topology import load_plan
 
@@ -35,7 +36,11 @@ class Choice:
 def chosen(config: pytest.Config) -> Choice:
     """Return the lab to run on. Ends pytest, saying what to do, if there is none or more than one."""
     if _CHOICE not in config.stash:
-        config.stash[_CHOICE] = _choose(config)
+        kind, lab = _choose(config)
+        # Thousands of commands, and Python's start is dearer than most of them.
+        resident = ResidentLab(lab)
+        config.add_cleanup(resident.close)
+        config.stash[_CHOICE] = Choice(kind, resident)
     return config.stash[_CHOICE]
 
 
@@ -44,7 +49,7 @@ def give_up(lines: Sequence[str]) -> NoReturn:
     pytest.exit("\n".join(lines), returncode=int(Exit.NOT_READY))
 
 
-def _choose(config: pytest.Config) -> Choice:
+def _choose(config: pytest.Config) -> tuple[str, Lab]:
     wanted = config.getoption("--hosts")
     kinds = list(FINDERS) if wanted == AUTO else [wanted]
     try:
@@ -59,7 +64,7 @@ def _choose(config: pytest.Config) -> Choice:
     if len(up) > 1:
         give_up([f"lab {name} is up on hosts of more than one kind", f"    hint: choose with --hosts: {', '.join(up)}"])
     for kind, lab in up.items():
-        return Choice(kind, lab)
+        return kind, lab
     for lab in found.values():
         off = [host.name for host in lab.hosts.values() if not host.running()]
         give_up([f"lab {name}: {', '.join(off)} not running", "    hint: bring the lab up: ./lab up, or vagrant up"])
