@@ -222,6 +222,13 @@ def test_much_goes_both_ways(host: ResidentHost) -> None:
     assert host.run(("true",), stdin=text).ok  # which reads nothing of it
 
 
+def test_much_goes_both_ways_at_once(host: ResidentHost) -> None:
+    text = "ä" * LARGE
+    with ThreadPoolExecutor(4) as pool:
+        said = [done.stdout for done in pool.map(lambda _: host.run(("cat",), stdin=text), range(8))]
+    assert all(each == text for each in said)
+
+
 def test_what_takes_too_long_is_killed_with_its_children(here: Here, host: ResidentHost) -> None:
     with pytest.raises(ProgramTimedOut, match=r"did not end within 0\.5 s and was killed") as caught:
         host.run(("sh", "-c", "sleep 60 & echo $! >child; echo so far; wait"), timeout=0.5)

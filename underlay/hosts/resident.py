@@ -78,7 +78,8 @@ class _Connection:
         finally:
             os.close(requests_there)
             os.close(answers_there)
-        self._lock = threading.Lock()
+        #: Of what is waited for, and of writing: whoever writes may have to wait until an answer was read.
+        self._lock, self._writing = threading.Lock(), threading.Lock()
         self._waiting: dict[int, Future[_Answer]] = {0: Future()}
         self._last = 0
         self._over = False
@@ -102,17 +103,19 @@ class _Connection:
             self._last += 1
             number = self._last
             self._waiting[number] = answer
-            data = json.dumps({**request, "id": number}).encode()
-            try:
+        data = json.dumps({**request, "id": number}).encode()
+        try:
+            with self._writing:
                 self._write(_LENGTH.pack(len(data)) + data)
-            except (OSError, ValueError):  # it has ended, or was closed
-                del self._waiting[number]
+        except (OSError, ValueError):  # it has ended, or was closed
+            with self._lock:
+                self._waiting.pop(number, None)
                 raise _Broken(self._last_words()) from None
         return answer.result(patience)
 
     def close(self) -> None:
         """End it, and with it what it still runs."""
-        with self._lock:
+        with self._writing:
             self._requests.close()
         try:
             self._process.wait(_CLOSE_S)
