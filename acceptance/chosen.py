@@ -13,6 +13,7 @@ import pytest
 from underlay.errors import Exit, InputError, NotReady, Problem, UnderlayError
 from underlay.hosts.base import Lab
 from underlay.hosts.find import HOSTS_VARIABLE, KINDS, LAB_VARIABLE, PLAN_VARIABLE, find, spelled
+from underlay.hosts.resident import ResidentLab
 from underlay.topology import differences, load_plan
 
 #: What the option says for whatever kind is up.
@@ -58,7 +59,10 @@ class Wish:
 def chosen(config: pytest.Config) -> Lab:
     """Return the lab to run on. Ends pytest, saying what to do, if there is none or it is not clear which."""
     if _LAB not in config.stash:
-        config.stash[_LAB] = _choose(config)
+        # Thousands of commands, and Python's start is dearer than most of them.
+        resident = ResidentLab(_choose(config))
+        config.add_cleanup(resident.close)
+        config.stash[_LAB] = resident
     return config.stash[_LAB]
 
 

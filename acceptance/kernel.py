@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from acceptance.traffic import REPOSITORY
 from underlay.hosts.base import Machine
+from underlay.hosts.resident import HELPER
 
 _COUNTER = re.compile(r"^\[(\d+):\d+\] ")
 #: What Docker keeps on a host by itself when it runs (its documentation, "Bridge network driver").
 _DOCKER_BRIDGE = "docker0"
+#: What stands in the words of a process of this suite. What the helper on a host forks has the helper's.
+_OF_SUITE = (" acceptance.", " ".join(HELPER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +117,12 @@ class Snapshot:
     def surroundings(self) -> frozenset[str]:
         """Return what a test could leave behind.
 
-        That is: listeners of the host, processes that were started from this suite, and in each namespace the processes
+        That is: listeners of the host, how many processes of this suite there are, and in each namespace the processes
         that have no parent there, of which a service has one: more are what a killed program has left.
         """
         lines = [f"listener {line}" for line in self.listeners]
-        lines += [f"process {item.words}" for item in self.processes if f"{REPOSITORY}/acceptance" in item.words]
+        ours = Counter(item.words for item in self.processes if any(words in item.words for words in _OF_SUITE))
+        lines += [f"{count} processes {words}" for words, count in ours.items()]
         firsts = Counter(item.namespace for item in self.processes if item.namespace and item.first)
         lines += [f"{count} first processes in {name}" for name, count in firsts.items()]
         return frozenset(f"{self.host}: {line}" for line in lines)
@@ -150,7 +153,7 @@ class Snapshot:
 
 def snapshot(machine: Machine, *, files: bool = False) -> Snapshot:
     """Ask a host for its state; ``files`` also asks for the files that phases own."""
-    words = ["python3", f"{REPOSITORY}/acceptance/observe.py", *(["files"] if files else [])]
+    words = ["python3", "-m", "acceptance.observe", *(["files"] if files else [])]
     data = json.loads(machine.run(words).stdout)
     places = [_place(item) for item in data["places"]]
     return Snapshot(

@@ -14,8 +14,6 @@ from pathlib import Path
 from underlay.hosts.base import Machine
 from underlay.topology import Plan
 
-#: Where every host sees the repository (design.md, "A host is a host").
-REPOSITORY = "/vagrant"
 #: The chain in which phase 1 refuses and counts packets, and nothing else.
 DENY_CHAIN = "PHASE1-DENY"
 DNS_PORT = 53
@@ -135,7 +133,7 @@ class Prober:
         self._plan = plan
         self._chain = None if outside or not plan.services_on(machine.name) else chain
         here = str(Path(__file__).with_name("probe.py"))
-        self._program = (sys.executable, here) if outside else ("python3", f"{REPOSITORY}/acceptance/probe.py")
+        self._program = (sys.executable, here) if outside else ("python3", "-m", "acceptance.probe")
 
     def attempt(self, attempts: Sequence[Attempt]) -> tuple[Outcome, ...]:
         """Make all attempts, one after the other, in one run."""

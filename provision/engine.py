@@ -13,6 +13,8 @@ from underlay.wait import NotYet, until
 
 #: Mending one thing may disturb another (a bridge made again has lost its ports), which the next pass mends.
 _PASSES = 4
+#: Seconds between two looks at programs that take long to start: each takes processor time from them.
+_SLOWEST_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ def wait_until_ready(resources: Sequence[Resource], system: System) -> None:
         what="an answer of every program",
         where=system.host,
         hint=f"see what a program said: ./lab logs {system.host} PROGRAM",
+        slowest=_SLOWEST_S,
     )
 
 

@@ -22,6 +22,8 @@ CONFIG_DIR = Path("/etc/supervisor/conf.d")
 _BAD_NAME, _ALREADY_ADDED, _NOT_RUNNING, _ALREADY_STARTED = 10, 90, 70, 60
 
 
+#: Seconds between two questions whether a program has ended.
+_SLOWEST_S = 0.2
 #: States in which a program may be forgotten (supervisor/states.py, STOPPED_STATES).
 _AT_REST = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
 
@@ -81,7 +83,7 @@ class Supervisor:
             state = self.programs().get(program)
             return True if state is None or state.at_rest else NotYet(f"{program} is {state.state}")
 
-        until(ended, deadline_s=self._timeout, what=f"the end of {program}", where=self._where)
+        until(ended, deadline_s=self._timeout, what=f"the end of {program}", where=self._where, slowest=_SLOWEST_S)
 
     def forget(self, program: str) -> None:
         """Stop looking after a stopped program."""

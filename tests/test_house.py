@@ -37,6 +37,8 @@ ROOMS = {
     "provision": ("underlay.topology", "underlay.phases", *COMMON),
     # It does to a running machine what makes an image.
     "provision.host": ("underlay.image", "underlay.box", *COMMON),
+    # It runs commands, those of phases among them, which it imports by their names.
+    "provision.host.resident": ("underlay.phases", *COMMON),
     "services": (),
     "acceptance": ("underlay.topology", "underlay.phases", "underlay.hosts", *COMMON),
     "bench": ("provision", "underlay.topology", *COMMON),
@@ -49,6 +51,8 @@ STARTERS = {
     "underlay.process": "the one place",
     "underlay.hosts.namespace.launch": "forks into the namespaces of a new host",
     "underlay.hosts.vagrant.cli": "python-vagrant starts vagrant",
+    "underlay.hosts.resident": "talks with its helper on a host while it runs",
+    "provision.host.resident": "is that helper: forks what it is asked to run",
     "underlay.hosts.namespace.boot": "becomes the host's first process",
     "acceptance.apart": "becomes other users, each in a process of its own",
     "acceptance.observe": "runs on a host, where there is nothing of ours",

@@ -52,6 +52,21 @@ def test_without_any_time_it_asks_once() -> None:
     assert next(values) == 5
 
 
+def test_pauses_grow_up_to_the_slowest_and_end_at_the_deadline() -> None:
+    asked: list[float] = []
+
+    def probe() -> NotYet:
+        asked.append(time.monotonic())
+        return NotYet("nothing")
+
+    started = time.monotonic()
+    with pytest.raises(NotReady):
+        until(probe, deadline_s=1.0, what="an answer", interval=0.01, slowest=0.3)
+    assert 5 <= len(asked) <= 15  # a hundred if the pauses stayed as they are
+    assert asked[1] - asked[0] < 0.2 < asked[-2] - asked[-3]
+    assert asked[-1] - started >= 1.0
+
+
 def test_what_the_probe_raises_is_passed_on() -> None:
     with pytest.raises(ZeroDivisionError):
         until(lambda: 1 // 0, deadline_s=60, what="an answer")

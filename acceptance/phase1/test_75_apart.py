@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import pytest
 
 from acceptance.phase1.cases import Seat
-from acceptance.traffic import REPOSITORY
 from underlay.hosts.base import Lab
 from underlay.topology import Plan, Program
 
@@ -45,7 +44,7 @@ def apart(lab: Lab, plan: Plan) -> Mapping[str, Apart]:
     found = {}
     for name, host in lab.hosts.items():
         if plan.services_on(name):
-            data = json.loads(host.run(["python3", f"{REPOSITORY}/acceptance/apart.py"]).stdout)
+            data = json.loads(host.run(["python3", "-m", "acceptance.apart"]).stdout)
             readable = {number: frozenset(paths) for number, paths in data["readable"].items()}
             found[name] = Apart(data["processes"], data["files"], readable)
     return found

@@ -64,9 +64,9 @@ def test_next_converge_after_a_kill_ends_green(lab: Lab, plan: Plan, host: Host,
     print(f"seed {seed}; to repeat: {_SEED_VARIABLE}={seed}")
     chance = random.Random(seed)  # noqa: S311 - to repeat a run
     here = [seat for seat in seats(plan) if seat.service.host == host.name]
-    whole = host.run(command("check", "phase1")).seconds
     converge = shlex.join(command("converge", "phase1", "--no-wait"))
     check = shlex.join(command("check", "phase1", "--json"))
+    whole = host.run(["sh", "-c", f"{check}; exit $?"]).seconds  # Python's start is a part of what is killed
     wanted, kills = int(os.environ.get(_KILLS_VARIABLE) or _KILLS), 0
     for number in range(wanted * _TRIES):
         moment = chance.uniform(_SOONEST, 1) * whole

@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provision.marks import Mark
+from provision.postgres import ask
 from provision.resource import Await, Command, Feed, Found, Resource, Step
 from provision.resources.file import owner_differs
 from provision.system import System
 from underlay import durable
+from underlay.errors import NotReady
 from underlay.wait import NotYet, until
 
 #: The role that may do everything, by which the shop's database is made.
 _SUPERUSER = "postgres"
+#: Seconds between two questions to a server that takes long to start: each takes processor time from it.
+_SLOWEST_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +116,29 @@ class Database(Resource):
         if not any(self.sockets.glob(".s.PGSQL.*")):
             return "cannot be asked, its server is not running"
         question = f"SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{self.name}'"  # noqa: S608 - a name of ours
-        answer = system.run(*self._psql("postgres"), "--command", question, check=False)
-        if not answer.ok:
-            return f"cannot be asked: {answer.stderr.strip()}"
-        return None if answer.stdout.strip() == self._digest else "lacks what its script makes"
+        try:
+            return None if self._ask(system, question) == self._digest else "lacks what its script makes"
+        except NotReady as error:
+            return f"cannot be asked: {error.problems[0].what}"
 
     def apply(self, system: System) -> None:
         """See Resource."""
-        command = self._psql("postgres")
 
         def server() -> bool | NotYet:
-            answer = system.run(*command, "--command", "SELECT 1", check=False)
-            return True if answer.ok else NotYet(answer.stderr.strip())
+            try:
+                return bool(self._ask(system, "SELECT 1"))
+            except NotReady as error:
+                return NotYet(error.problems[0].what)
 
-        until(server, deadline_s=system.timeouts.ready, what="PostgreSQL's answer on its socket", where=system.host)
-        question = f"SELECT 1 FROM pg_database WHERE datname = '{self.name}'"  # noqa: S608 - a name of ours
-        known = system.run(*command, "--command", question)
-        if not known.stdout.strip():
-            system.run(*command, "--command", f'CREATE DATABASE "{self.name}"')
+        until(
+            server,
+            deadline_s=system.timeouts.ready,
+            what="PostgreSQL's answer on its socket",
+            where=system.host,
+            slowest=_SLOWEST_S,
+        )
+        if not self._ask(system, f"SELECT 1 FROM pg_database WHERE datname = '{self.name}'"):  # noqa: S608 - as above
+            system.run(*self._psql("postgres"), "--command", f'CREATE DATABASE "{self.name}"')
         system.run(*self._psql(self.name), stdin=self._whole)
 
     def say(self, mark: Mark) -> Sequence[Step]:
@@ -147,6 +156,12 @@ class Database(Resource):
     @property
     def _whole(self) -> str:
         return f"{self.script}\nCOMMENT ON DATABASE \"{self.name}\" IS '{self._digest}';\n"
+
+    def _ask(self, system: System, question: str) -> str:
+        limit = system.timeouts.command
+        return ask(
+            self.sockets, self.port, question, user=_SUPERUSER, database="postgres", timeout=limit, where=system.host
+        )
 
     def _psql(self, database: str) -> tuple[str, ...]:
         return ("psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1",

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
+import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -94,6 +96,38 @@ def test_broken_text_of_any_plan(text: str) -> None:
 @given(st.text(alphabet=st.characters(), max_size=200) | st.text(alphabet="ab:-[]{}&*!|>'\"%#,? \n\t~<=", max_size=60))
 def test_text_that_was_never_a_plan(text: str) -> None:
     assert_plan_or_input_error(text)
+
+
+def read_by(text: str, *, quick: bool) -> Plan | str:
+    """The plan, or what is said of it; with or without PyYAML's parser in C."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not quick:
+            patch.setattr(yaml, "__with_libyaml__", False)
+        try:
+            return parse_plan(text, "broken")
+        except InputError as error:
+            return str(error)
+
+
+@modest(80)
+@given(plan_texts() | broken(shop.text()) | plan_texts().flatmap(broken))
+@example(shop.text())
+@example("{" * 100_000)
+@example("- " * 100_000)
+@example("\n".join(" " * depth + "a:" for depth in range(500)))
+def test_both_parsers_read_the_same(text: str) -> None:
+    assert read_by(text, quick=True) == read_by(text, quick=False)
+
+
+@modest(40)
+@given(plan_texts())
+def test_valid_plan_is_read_by_the_parser_in_c(text: str) -> None:
+    if not yaml.__with_libyaml__:
+        pytest.skip("this PyYAML was built without its parser in C")
+    rendered = render_plan(parse_plan(text, "generated"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(yaml, "compose")
+        assert render_plan(parse_plan(rendered, "rendered")) == rendered
 
 
 @modest(60)

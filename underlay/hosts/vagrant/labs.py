@@ -82,6 +82,7 @@ class VagrantHost:
 
     def argv(self, command: Sequence[str], *, namespace: str | None = None, tty: bool = False) -> tuple[str, ...]:
         """Return the argument list that runs ``command`` there as root."""
+        _make_sockets(self._sockets)
         term = os.environ.get("TERM", "dumb") if tty else "dumb"
         return vmenv.inside(
             ssh.argv(self._config, self.name, ssh.remote(command, namespace=namespace, term=term), tty=tty)

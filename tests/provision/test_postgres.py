@@ -1,0 +1,104 @@
+"""Questions to a real PostgreSQL over its socket, and to what is none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from provision.postgres import ask
+from tests.services.real import program
+from underlay.errors import NotReady
+from underlay.wait import NotYet, until
+
+AMPLE = 30.0
+PORT = 5432
+#: PostgreSQL does not run as root.
+USER = "nobody" if os.geteuid() == 0 else None
+
+
+def question(path: Path, statement: str, *, user: str = "postgres") -> str:
+    return ask(path.parent, PORT, statement, user=user, database="postgres", timeout=AMPLE, where="here")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Path]:
+    """The socket of a server that lets everybody in who is here, and asks a role `guarded` for a password."""
+    missing = [name for name in ("initdb", "postgres") if program(name) is None]
+    if missing:
+        pytest.skip(f"not on this machine: {', '.join(missing)}")
+    with tempfile.TemporaryDirectory(prefix="underlay-") as directory:
+        place = Path(directory)
+        if USER:
+            shutil.chown(place, USER)
+        initdb = [str(program("initdb")), "-D", "data", "-U", "postgres", "-A", "trust", "--no-sync"]
+        subprocess.run(initdb, cwd=place, check=True, capture_output=True, user=USER)
+        (place / "data/pg_hba.conf").write_text("local all guarded password\nlocal all all trust\n", encoding="utf-8")
+        argv = [str(program("postgres")), "-D", "data", "-p", str(PORT), "-k", directory, "-c", "listen_addresses="]
+        with (place / "log").open("ab") as log:
+            running = subprocess.Popen(argv, cwd=place, stdout=log, stderr=log, user=USER)
+        path = place / f".s.PGSQL.{PORT}"
+        try:
+            until(lambda: _answers(path), deadline_s=AMPLE, what="its answer")
+            yield path
+        finally:
+            running.send_signal(signal.SIGINT)
+            running.wait(AMPLE)
+
+
+def _answers(path: Path) -> bool | NotYet:
+    try:
+        return question(path, "SELECT 1") == "1"
+    except NotReady as error:
+        return NotYet(str(error))
+
+
+def _hang_up(server: socket.socket) -> None:
+    server.accept()[0].close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "answer"),
+    [
+        ("SELECT 'ä'", "ä"),
+        ("SELECT NULL", ""),
+        ("SELECT 1 WHERE false", ""),
+        ("SELECT", ""),
+        ("SELECT 'first', 2 UNION ALL SELECT 'second', 3", "first"),
+        ("SELECT repeat('x', 300000)", "x" * 300_000),
+        ("", ""),
+    ],
+)
+def test_first_value_is_the_answer(server: Path, statement: str, answer: str) -> None:
+    assert question(server, statement) == answer
+
+
+def test_what_the_server_refuses_is_told_in_its_words(server: Path) -> None:
+    with pytest.raises(NotReady, match='here: PostgreSQL does not answer: relation "nothing" does not exist'):
+        question(server, "SELECT * FROM nothing")
+    with pytest.raises(NotReady, match='role "nobody-here" does not exist'):
+        question(server, "SELECT 1", user="nobody-here")
+    with pytest.raises(NotReady, match="no password supplied"):
+        question(server, "SELECT 1", user="guarded")
+
+
+def test_no_server_and_one_that_hangs_up_are_told(tmp_path: Path) -> None:
+    path = tmp_path / f".s.PGSQL.{PORT}"
+    with pytest.raises(NotReady, match=r"(?s)PostgreSQL does not answer: .*No such file"):
+        question(path, "SELECT 1")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        hanging_up = Thread(target=_hang_up, args=(server,))
+        hanging_up.start()
+        with pytest.raises(NotReady, match=r"PostgreSQL does not answer: "):
+            question(path, "SELECT 1")
+        hanging_up.join()
