@@ -6,12 +6,10 @@ costs a Python start for each word.
 
 from __future__ import annotations
 
-import xmlrpc.client
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from underlay import unixhttp
 from underlay.errors import NotReady, Problem
 from underlay.wait import NotYet, until
 
@@ -90,6 +88,11 @@ class Supervisor:
         self._call("removeProcessGroup", program, forgive=(_BAD_NAME,))
 
     def _call(self, method: str, *arguments: str | bool, forgive: Sequence[int] = ()) -> object:
+        # Slow to load, and a host without services asks nothing.
+        import xmlrpc.client
+
+        from underlay import unixhttp
+
         body = xmlrpc.client.dumps(tuple(arguments), f"supervisor.{method}")
         headers = {"Content-Type": "text/xml"}
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import shlex
 import socket
@@ -43,6 +42,8 @@ class Probe:
             except OSError as error:
                 return f"{place}: {error}"
             return None
+        import http.client  # slow to load, and only who waits for programs asks
+
         connection = http.client.HTTPConnection(str(self.address), self.port, timeout=timeout)
         try:
             connection.request("GET", self.path)

@@ -247,7 +247,8 @@ class ResidentHost:
         self.close()
 
     def power_on(self) -> None:
-        """Boot the host again; see ``base.Host``."""
+        """Boot the host again; see ``base.Host``. It may drop the connection that the helper came by."""
+        self.close()
         self._host.power_on()
 
     def facts(self) -> Mapping[str, str]:
