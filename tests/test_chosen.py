@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from acceptance import chosen
 from underlay.errors import Exit, Problem
 from underlay.hosts.vagrant import labs as vagrant
+from underlay.topology import load_plan
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,6 +31,7 @@ class Lab:
     """As much of a lab as is asked for."""
 
     def __init__(self, *, up: bool = True) -> None:
+        self.plan = load_plan(ROOT / "topology.yaml")
         self.hosts = {"host1": Host("host1", up=True), "host2": Host("host2", up=up)}
 
 
@@ -40,8 +43,13 @@ class Config:
         self.stash = pytest.Stash()
         self._options = {"--hosts": hosts, "--lab": "underlay"}
 
+        self.cleanups: list[Callable[[], None]] = []
+
     def getoption(self, name: str) -> str:
         return self._options[name]
+
+    def add_cleanup(self, cleanup: Callable[[], None]) -> None:
+        self.cleanups.append(cleanup)
 
 
 def choose(monkeypatch: pytest.MonkeyPatch, hosts: str = "auto", **labs: Lab | None) -> str:
