@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,13 @@ class Config:
         self.rootpath = root
         self.stash = pytest.Stash()
         self._options = {"--hosts": hosts, "--lab": lab}
+        self.cleanups: list[Callable[[], None]] = []
 
     def getoption(self, name: str) -> str | None:
         return self._options[name]
+
+    def add_cleanup(self, cleanup: Callable[[], None]) -> None:
+        self.cleanups.append(cleanup)
 
 
 @pytest.fixture(autouse=True)
