@@ -95,7 +95,7 @@ def explain(settings: Settings, phase: str, only: str | None) -> int:
       ./lab remove phase1 && ./lab explain phase1 --host host1 | ./lab exec host1 -- sh
     """
     lab = settings.lab()
-    code = max(_print(settings, provision(lab.plan, host, "explain", phase)) for host in _chosen(lab, only))
+    code = max(_print(settings, provision(lab.plan, host, "explain", phase), raw=True) for host in _chosen(lab, only))
     stale = settings.stale(lab)
     if stale is not None:
         click.echo(f"note: {settings.spelled_problem(stale)}", err=True)
@@ -112,7 +112,8 @@ def _all(settings: Settings, lab: Lab, only: str | None, *words: str) -> int:
     return max((_print(settings, completed) for completed in done), default=int(Exit.GOOD))
 
 
-def _print(settings: Settings, completed: Completed) -> int:
-    click.echo(completed.stdout, nl=False)
+def _print(settings: Settings, completed: Completed, *, raw: bool = False) -> int:
+    # A script is passed on as it is; in all else there may be commands to paste.
+    click.echo(completed.stdout if raw else settings.spelled(completed.stdout), nl=False)
     click.echo(settings.spelled(completed.stderr), nl=False, err=True)
     return completed.returncode
