@@ -15,7 +15,7 @@ from pathlib import Path
 from provision.kernel.network import NETNS_DIR, is_namespace
 from provision.marks import Mark
 from provision.resource import Background, Command, Found, Resource, Step, Write
-from provision.resources.file import TextFile
+from provision.resources.file import TextFile, marked
 from provision.supervisor import CONFIG_DIR, ProgramState
 from provision.system import System
 from underlay import durable
@@ -214,9 +214,7 @@ def states(system: System) -> Mapping[str, str]:
 
 
 def _configurations(mark: Mark) -> Iterator[Path]:
-    for path in sorted(CONFIG_DIR.glob("*.conf")) if CONFIG_DIR.is_dir() else ():
-        if mark.text in path.read_text(errors="replace"):
-            yield path
+    return marked(CONFIG_DIR, "*.conf", mark)
 
 
 def _stopper(name: str) -> Callable[[System], None]:
