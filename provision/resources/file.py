@@ -16,6 +16,7 @@ from pathlib import Path
 
 from provision.marks import Mark
 from provision.resource import Command, Found, Resource, Step, Write
+from provision.resources.user import belonging_to
 from provision.system import NotOurs, System
 from underlay import durable
 
@@ -37,6 +38,11 @@ class Directory(Resource):
     def identity(self) -> str:
         """See Resource."""
         return f"directory {self.path}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return belonging_to(self.owner)
 
     @property
     def batched(self) -> bool:
@@ -84,6 +90,11 @@ class TextFile(Resource):
     def identity(self) -> str:
         """See Resource."""
         return f"file {self.path}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return belonging_to(self.owner)
 
     @property
     def batched(self) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from provision.marks import Mark
 from provision.resource import Await, Command, Feed, Found, Resource, Step
 from provision.resources.file import owner_differs
+from provision.resources.user import belonging_to
 from provision.system import System
 from underlay import durable
 from underlay.wait import NotYet, until
@@ -31,6 +32,11 @@ class Cluster(Resource):
     def identity(self) -> str:
         """See Resource."""
         return f"data {self.data}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return belonging_to(self.user)
 
     @property
     def batched(self) -> bool:

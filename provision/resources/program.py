@@ -16,6 +16,7 @@ from provision.kernel.network import NETNS_DIR, is_namespace
 from provision.marks import Mark
 from provision.resource import Background, Command, Found, Resource, Step, Write
 from provision.resources.file import TextFile, marked
+from provision.resources.user import belonging_to
 from provision.supervisor import CONFIG_DIR, ProgramState
 from provision.system import System
 from underlay import durable
@@ -85,7 +86,7 @@ class Program(Resource):
     def needs(self) -> tuple[str, ...]:
         """See Resource."""
         place = (f"namespace {self.namespace}",) if self.namespace else ()
-        return (*place, *self.on, *(file.identity for file in self.inputs))
+        return (*place, *self.on, *belonging_to(self.user), *(file.identity for file in self.inputs))
 
     @property
     def batched(self) -> bool:

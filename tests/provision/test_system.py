@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import json
+import pwd
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from provision.marks import Mark, Places
 from provision.resources import program
 from provision.resources.file import Directory, TextFile, discover
 from provision.resources.secret import PasswordFile
+from provision.resources.user import User
 from provision.supervisor import ProgramState, Supervisor
 from provision.system import Entry, Ledger, NotOurs, Once, System
 from underlay import durable
@@ -215,6 +218,14 @@ def test_a_draft_of_ours_whose_file_was_never_made_is_found_too(system: System, 
         found.remove(system)
     assert not (tmp_path / "netns").exists()
     assert [found.identity for found in program.discover(system, frozenset())] == ["program edge-1"]
+
+
+def test_a_strangers_group_is_in_the_way_of_a_user(system: System) -> None:
+    pwd_names, grp_names = {entry.pw_name for entry in pwd.getpwall()}, {entry.gr_name for entry in grp.getgrall()}
+    lonely = min(grp_names - pwd_names)
+    with pytest.raises(NotOurs, match=f"a group {lonely} is in the way"):
+        User(lonely).observe(system)
+    assert User("nobody-of-this-name").observe(system) == "is missing"
 
 
 @pytest.mark.parametrize("place", ["netns/vpn/resolv.conf", "conf.d/theirs.conf"])
