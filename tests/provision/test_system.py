@@ -13,7 +13,7 @@ import pytest
 from provision import secrets
 from provision.kernel.network import Network
 from provision.marks import Mark, Places
-from provision.resources import program
+from provision.resources import program, sysctl
 from provision.resources.file import Directory, TextFile, discover
 from provision.resources.secret import PasswordFile
 from provision.resources.user import User
@@ -218,6 +218,14 @@ def test_a_draft_of_ours_whose_file_was_never_made_is_found_too(system: System, 
         found.remove(system)
     assert not (tmp_path / "netns").exists()
     assert [found.identity for found in program.discover(system, frozenset())] == ["program edge-1"]
+
+
+def test_parameters_go_back_the_last_one_first(system: System) -> None:
+    """Writing ip_forward resets accept_redirects, which must be written after it, then."""
+    for key in ("net.ipv4.conf.all.accept_redirects", "net.ipv4.ip_forward"):
+        system.ledger.hold(f"sysctl {key}", "0", system.mark.phase)
+    found = [found.identity for found in sysctl.discover(system, frozenset())]
+    assert found == ["sysctl net.ipv4.ip_forward", "sysctl net.ipv4.conf.all.accept_redirects"]
 
 
 def test_a_strangers_group_is_in_the_way_of_a_user(system: System) -> None:
