@@ -19,6 +19,7 @@ from provision.explain import explain
 from provision.kernel.network import Network
 from provision.marks import Mark, Places
 from provision.phases import Registered, definition
+from provision.resource import Phase
 from provision.supervisor import Supervisor
 from provision.system import System
 from underlay import durable
@@ -111,7 +112,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _verb(options: argparse.Namespace, plan: Plan, host: str, network: Network) -> int:
     known = definition(options.phase)
-    phase = known.phase(plan, host, network)
+    # What carries the mark goes, whether or not the host could hold the phase now.
+    phase = Phase(known.mark, ()) if options.verb == "remove" else known.phase(plan, host, network)
     if options.verb == "explain":
         print(explain(phase, host), end="")
         return int(Exit.GOOD)
@@ -230,7 +232,7 @@ def _secret(role: str, path: Path, owner: str) -> int:
     try:
         entry = pwd.getpwnam(owner)
     except KeyError:
-        hint = "name a user of this host; the image makes those that the shop needs"
+        hint = "name a user of this host; a phase makes one for each service"
         raise InputError(Problem("--owner", f"there is no user {owner}", hint)) from None
     text = secrets.password(_PLACES.secret, role)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -120,7 +120,7 @@ class System:
     """One host, seen from inside, while one phase is worked on: that of ``mark``.
 
     ``programs`` and ``rules`` (what iptables-save prints) are for looking at all resources, one after the other, with
-    nothing changed in between; who changes something asks for itself.
+    nothing changed in between; who starts or stops a program asks for itself.
     """
 
     host: str

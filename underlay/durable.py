@@ -19,6 +19,11 @@ def draft(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
+def of_draft(draft: Path) -> Path:
+    """Return the file that a draft is the next version of."""
+    return draft.with_name(draft.name.removeprefix(".").removesuffix(".new"))
+
+
 def replace(
     path: Path,
     content: str | bytes,

@@ -102,7 +102,11 @@ DRIFTS: Mapping[str, Drift] = {
         lambda v: [f"ip address add {_FOREIGN} dev {v.bridge}"], lambda v: f"address {_FOREIGN} on {v.bridge}"
     ),
     "route removed": Drift(lambda v: [f"ip -n {v.name} route delete default"], lambda v: f"route {v.name}/0.0.0.0/0"),
-    "host parameter": Drift(lambda v: ["sysctl -qw net.ipv4.ip_forward=0"], lambda v: "sysctl net.ipv4.ip_forward"),
+    "host parameter": Drift(
+        # The kernel resets the second one when the first is written; this drift is of the first alone.
+        lambda v: ["sysctl -qw net.ipv4.ip_forward=0", "sysctl -qw net.ipv4.conf.all.accept_redirects=0"],
+        lambda v: "sysctl net.ipv4.ip_forward",
+    ),
     "bridge parameter": Drift(
         lambda v: ["sysctl -qw net.bridge.bridge-nf-call-iptables=0"],
         lambda v: "sysctl net.bridge.bridge-nf-call-iptables",

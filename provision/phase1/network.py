@@ -40,11 +40,14 @@ def host_parameters() -> Section:
         "The host becomes a router",
         "ip_forward lets packets pass between links. bridge-nf-call-iptables shows bridged frames to iptables: without "
         "it a rule between two ports of one bridge looks right and never matches. Redirects are turned off, since a "
-        "neighbour that is told a shorter way would go around the address translation.",
+        "neighbour that is told a shorter way would go around the address translation. A router takes none either: the "
+        "kernel sees to that when ip_forward is written, so what the host had is written down before.",
         (
             Sysctl(None, "net.bridge.bridge-nf-call-iptables", "1", missing_hint=_BRIDGED_HINT),
             Sysctl(None, "net.ipv4.conf.all.send_redirects", "0"),
             Sysctl(None, "net.ipv4.conf.default.send_redirects", "0"),
+            # Before ip_forward, which resets it in either direction (inet_forward_change, net/ipv4/devinet.c).
+            Sysctl(None, "net.ipv4.conf.all.accept_redirects", "0"),
             Sysctl(None, "net.ipv4.ip_forward", "1"),
         ),
     )

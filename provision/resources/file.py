@@ -9,12 +9,14 @@ import grp
 import os
 import pwd
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from provision.marks import Mark
 from provision.resource import Command, Found, Resource, Step, Write
+from provision.resources.user import belonging_to
 from provision.system import NotOurs, System
 from underlay import durable
 
@@ -38,18 +40,27 @@ class Directory(Resource):
         return f"directory {self.path}"
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return belonging_to(self.owner)
+
+    @property
     def batched(self) -> bool:
         """See Resource."""
         return True
 
     def observe(self, system: System) -> str | None:
         """See Resource."""
-        if not self.path.is_dir():
+        if not os.path.lexists(self.path):
             return "is missing"
+        if not _is_directory(self.path):
+            return "is no directory"
         return _mode_and_owner(self.path, self.mode, self.owner)
 
     def apply(self, system: System) -> None:
         """See Resource."""
+        if os.path.lexists(self.path) and not _is_directory(self.path):
+            self.path.unlink()
         self.path.mkdir(parents=True, exist_ok=True)
         _own(self.path, self.mode, self.owner)
 
@@ -81,24 +92,34 @@ class TextFile(Resource):
         return f"file {self.path}"
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return belonging_to(self.owner)
+
+    @property
     def batched(self) -> bool:
         """See Resource."""
         return True
 
     def observe(self, system: System) -> str | None:
         """See Resource."""
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return "is missing"
-        seen = self.path.read_text(errors="replace")
+        regular = _is_regular(self.path)
+        seen = self.path.read_text(errors="replace") if regular else None
         if seen != self.text:
             if not _ours(self.path, system):
-                raise NotOurs(system.host, f"a file {self.path}", ("rm", str(self.path)))
-            return "has another text than planned"
+                if regular:
+                    raise NotOurs(system.host, f"a file {self.path}", ("rm", str(self.path)))
+                raise NotOurs(system.host, f"{self.path}, which is no file,", ("rm", "-r", str(self.path)))
+            return "has another text than planned" if regular else "is no file"
         return _mode_and_owner(self.path, self.mode, self.owner)
 
     def apply(self, system: System) -> None:
         """See Resource."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if _is_directory(self.path):
+            shutil.rmtree(self.path)
         if self.in_place and self.path.exists():
             durable.overwrite(self.path, self.text)
             _own(self.path, self.mode, self.owner)
@@ -116,7 +137,7 @@ def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
     top = system.mark.settings
     if top.is_dir():
         for path in sorted(top.rglob("*")):
-            if path.is_dir() and not path.is_symlink():
+            if _is_directory(path):
                 yield Found(f"directory {path}", _directory_remover(path))
             else:
                 yield Found(f"file {path}", _file_remover(path))
@@ -126,16 +147,46 @@ def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
     if run.is_dir():
         yield from (Found(f"directory {path}", _directory_remover(path)) for path in sorted(run.iterdir()))
         yield Found(f"directory {run}", _directory_remover(run))
-    for path in sorted(_NETNS.glob("*/resolv.conf")):
-        if _ours(path, system):
-            yield Found(f"file {path}", _file_remover(path))
+    for path in marked(_NETNS, "*/resolv.conf", system.mark):
+        yield Found(f"file {path}", _file_remover(path))
+
+
+def marked(directory: Path, pattern: str, mark: Mark) -> Iterator[Path]:
+    """Yield the files in a directory of others that carry our mark, sorted.
+
+    A draft that a killed run left stands for its file. What others have there may be anything: a link that leads
+    nowhere now, a directory, something that has just gone.
+    """
+    found = {path for path in directory.glob(pattern) if _is_marked(path, mark)}
+    drafts = directory.glob(str(durable.draft(Path(pattern))))
+    found |= {durable.of_draft(draft) for draft in drafts if _is_marked(draft, mark)}
+    yield from sorted(found)
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _is_marked(path: Path, mark: Mark) -> bool:
+    try:
+        if not _is_regular(path):
+            return False
+        with path.open(errors="replace") as file:
+            return mark.text in file.read(_HEAD)
+    except FileNotFoundError:
+        return False
 
 
 def _ours(path: Path, system: System) -> bool:
-    if any(path.is_relative_to(top) for top in (system.mark.settings, system.mark.run, system.mark.state)):
-        return True
-    with path.open(errors="replace") as file:
-        return system.mark.text in file.read(_HEAD)
+    mark = system.mark
+    return any(path.is_relative_to(top) for top in (mark.settings, mark.run, mark.state)) or _is_marked(path, mark)
 
 
 def _directory_remover(path: Path) -> Callable[[System], None]:

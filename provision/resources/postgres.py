@@ -12,6 +12,7 @@ from provision.marks import Mark
 from provision.postgres import ask
 from provision.resource import Await, Command, Feed, Found, Resource, Step
 from provision.resources.file import owner_differs
+from provision.resources.user import belonging_to
 from provision.system import System
 from underlay import durable
 from underlay.errors import NotReady
@@ -35,6 +36,11 @@ class Cluster(Resource):
     def identity(self) -> str:
         """See Resource."""
         return f"data {self.data}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return belonging_to(self.user)
 
     @property
     def batched(self) -> bool:

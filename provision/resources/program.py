@@ -14,7 +14,8 @@ from pathlib import Path
 from provision.kernel.network import NETNS_DIR, is_namespace
 from provision.marks import Mark
 from provision.resource import Background, Command, Found, Resource, Step, Write
-from provision.resources.file import TextFile
+from provision.resources.file import TextFile, marked
+from provision.resources.user import belonging_to
 from provision.supervisor import CONFIG_DIR, ProgramState
 from provision.system import System
 from underlay import durable
@@ -86,7 +87,7 @@ class Program(Resource):
     def needs(self) -> tuple[str, ...]:
         """See Resource."""
         place = (f"namespace {self.namespace}",) if self.namespace else ()
-        return (*place, *self.on, *(file.identity for file in self.inputs))
+        return (*place, *self.on, *belonging_to(self.user), *(file.identity for file in self.inputs))
 
     @property
     def batched(self) -> bool:
@@ -215,9 +216,7 @@ def states(system: System) -> Mapping[str, str]:
 
 
 def _configurations(mark: Mark) -> Iterator[Path]:
-    for path in sorted(CONFIG_DIR.glob("*.conf")) if CONFIG_DIR.is_dir() else ():
-        if mark.text in path.read_text(errors="replace"):
-            yield path
+    return marked(CONFIG_DIR, "*.conf", mark)
 
 
 def _stopper(name: str) -> Callable[[System], None]:

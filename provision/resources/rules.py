@@ -176,8 +176,8 @@ def _read(text: str, table: str) -> _Saved:
             if policy != "-":
                 policies[name] = policy
         elif here and line.startswith("-A "):
-            _, name, rule = line.split(" ", 2)
-            rules[name].append(rule)
+            _, name, *rule = line.split(" ", 2)  # a rule without words only counts
+            rules[name].append(rule[0] if rule else "")
     return _Saved({name: tuple(found) for name, found in rules.items()}, policies)
 
 
@@ -197,9 +197,9 @@ def _our_jumps(seen: _Saved, source: str, mark: Mark) -> list[str]:
 
 
 def _before_ours(rules: Sequence[str], ours: Sequence[str]) -> str | None:
-    """Return the first rule that stands before one of ours and is of no phase; None if there is none."""
+    """Return the first rule with words that stands before one of ours and is of no phase; None if there is none."""
     last = max(number for number, rule in enumerate(rules) if rule in ours)
-    return next((rule for rule in rules[:last] if f'--comment "{COMMENT}' not in rule), None)
+    return next((rule for rule in rules[:last] if rule and f'--comment "{COMMENT}' not in rule), None)
 
 
 def _compare(chain: Chain, seen: tuple[str, ...] | None) -> str | None:
@@ -210,5 +210,5 @@ def _compare(chain: Chain, seen: tuple[str, ...] | None) -> str | None:
             return f"{chain.name} lacks the rule: {rule}"
     for rule in seen:
         if rule not in chain.rules:
-            return f"{chain.name} has a rule that the plan does not have: {rule}"
+            return f"{chain.name} has a rule that the plan does not have: {rule or 'one without words'}"
     return None if seen == chain.rules else f"the rules of {chain.name} are in another order, or twice"

@@ -10,6 +10,7 @@ from provision import secrets
 from provision.marks import Mark
 from provision.resource import Command, Resource, Step
 from provision.resources.file import TextFile
+from provision.resources.user import belonging_to
 from provision.system import System
 
 _MODE = 0o600
@@ -27,6 +28,11 @@ class PasswordFile(Resource):
     def identity(self) -> str:
         """See Resource."""
         return f"file {self.path}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return belonging_to(self.owner)
 
     @property
     def batched(self) -> bool:

@@ -94,8 +94,11 @@ class Sysctl(Resource):
 
 
 def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
-    """Find the parameters of the host that the phase holds. Each goes back when no other phase holds it."""
-    for name in system.ledger.held(system.mark.phase):
+    """Find the parameters of the host that the phase holds, the last one first, since writing one may reset others.
+
+    Each goes back when no other phase holds it.
+    """
+    for name in reversed(system.ledger.held(system.mark.phase)):
         if name.startswith(_LEDGER):
             yield Found(name, _restorer(name.removeprefix(_LEDGER)))
 

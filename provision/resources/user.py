@@ -6,6 +6,7 @@ services of one user would share what the rules of the network keep apart.
 
 from __future__ import annotations
 
+import grp
 import pwd
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class User(Resource):
     @property
     def identity(self) -> str:
         """See Resource."""
-        return f"user {self.name}"
+        return _identity(self.name)
 
     @property
     def batched(self) -> bool:
@@ -39,6 +40,8 @@ class User(Resource):
         try:
             entry = pwd.getpwnam(self.name)
         except KeyError:
+            if _is_group(self.name):
+                raise NotOurs(system.host, f"a group {self.name}", ("groupdel", self.name)) from None
             return "is missing"
         if entry.pw_gecos != system.mark.comment:
             raise NotOurs(system.host, f"a user {self.name}", ("userdel", self.name))
@@ -64,11 +67,28 @@ class User(Resource):
                 "--shell", _NO_SHELL, "--comment", mark.comment, self.name)  # fmt: skip
 
 
+def belonging_to(owner: str) -> tuple[str, ...]:
+    """Return what a thing of ``owner`` stands on: a stranger's user of that name is given nothing, and runs nothing."""
+    return () if owner == "root" else (_identity(owner),)
+
+
 def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
     """Find the users that carry our mark."""
     for entry in pwd.getpwall():
         if entry.pw_gecos == system.mark.comment:
-            yield Found(f"user {entry.pw_name}", _remover(entry.pw_name))
+            yield Found(_identity(entry.pw_name), _remover(entry.pw_name))
+
+
+def _identity(name: str) -> str:
+    return f"user {name}"
+
+
+def _is_group(name: str) -> bool:
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _removed(system: System, name: str) -> bool | NotYet:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.hosts.recorded import record
 from tests.plans import shop
-from underlay.cli import context
+from underlay.cli import context, phase
 from underlay.cli.main import main
 from underlay.errors import Exit
 from underlay.hosts.find import HOSTS_VARIABLE, LAB_VARIABLE, PLAN_VARIABLE
@@ -170,3 +170,20 @@ def test_a_plan_that_moves_hosts_is_refused(repository: Path, capsys: pytest.Cap
     said = capsys.readouterr().err
     assert "hosts.host1.address" in said
     assert f"./lab --plan {repository}/other.yaml up" in said
+
+
+@pytest.mark.parametrize(
+    ("verb", "carries"), [("check", True), ("converge", True), ("remove", True), ("explain", False)]
+)
+def test_what_hosts_advise_means_the_same_lab(
+    verb: str, carries: bool, repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A hint that is pasted without the options takes things away on another lab. A script is what the host wrote."""
+    hint = "    hint: if nobody needs it: ./lab exec host1 -- rm /etc/netns/edge-1/resolv.conf\n"
+    monkeypatch.setattr(phase, "provision", lambda plan, host, *words: Completed(words, 0, hint, hint, 0.0))
+    other = repository / "other.yaml"
+    assert main(["--plan", str(other), verb, "phase1", "--host", "host1"]) == int(Exit.GOOD)
+    said = capsys.readouterr()
+    spelled = hint.replace("./lab exec", f"./lab --plan {other} exec")
+    assert said.err == spelled
+    assert said.out == (spelled if carries else hint)

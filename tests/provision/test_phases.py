@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,13 +82,15 @@ def test_removal_goes_from_what_runs_to_the_guard() -> None:
 
 
 @pytest.fixture
-def ninth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def ninth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One more phase: a file in the folder of phases, and a name in the list."""
     (tmp_path / "phase9.py").write_text(NOTHING)
     monkeypatch.setattr(provision, "__path__", [*provision.__path__, str(tmp_path)])
     monkeypatch.setattr(command, "PHASES", (*PHASES, "phase9"))
     monkeypatch.setattr(command, "_LOCK", tmp_path / "lock")
     monkeypatch.setattr(command, "_host_name", lambda: "host1")
+    yield
+    sys.modules.pop("provision.phase9", None)
 
 
 @pytest.mark.usefixtures("ninth")
@@ -97,6 +100,30 @@ def test_one_more_phase_takes_one_file(capsys: pytest.CaptureFixture[str]) -> No
     assert said.startswith("#!/bin/sh\n# Made by Underlay, phase9.\n")
     assert command.main(["check", "phase9"]) == 0
     assert "host1: phase9: 0 differences" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("ninth")
+def test_a_phase_goes_from_a_host_that_could_not_hold_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever removes it asks for nothing but its mark: an address that is gone must not keep the rest of it there."""
+    needy = NOTHING.replace("lambda plan, host, network: None", "missing").replace(
+        "DEFINITION =",
+        f"""
+from pathlib import Path
+from provision.marks import Places
+from underlay.errors import NotReady, Problem
+
+MARK = Mark("phase9", 9, Places(*(Path({str(tmp_path)!r}) / name for name in ("settings", "state", "run"))))
+
+def missing(plan, host, network):
+    raise NotReady(Problem(host, "it lacks something"))
+
+DEFINITION =""",
+    )
+    (tmp_path / "phase9.py").write_text(needy)
+    importlib.invalidate_caches()
+    assert command.main(["check", "phase9"]) == 3
+    assert command.main(["remove", "phase9"]) == 0
+    assert "host1: phase9: 0 removed" in capsys.readouterr().out
 
 
 def test_claims_of_a_phase_are_its_published_ports_and_names_in_the_kernel() -> None:

@@ -11,11 +11,13 @@ from hypothesis import HealthCheck, given, settings
 
 from provision.explain import explain
 from provision.resource import Command, Feed, Phase, Resource, Write
-from provision.resources.file import Directory
+from provision.resources.file import Directory, TextFile
 from provision.resources.ip import Address, Route
 from provision.resources.link import Bridge, Veth
+from provision.resources.postgres import Cluster
 from provision.resources.program import Program
 from provision.resources.rules import Table
+from provision.resources.secret import PasswordFile
 from provision.resources.user import User
 from tests.provision.filtering import BUILTIN, Packet, assert_canonical, options, rules, verdict
 from tests.provision.plans import FACTS, PHASE1, phases, table
@@ -96,6 +98,10 @@ def assert_programs(plan: Plan, host: str, phase: Phase) -> None:
     made = {item.name for item in phase.resources if isinstance(item, User)}
     assert made == set(users.values())
     assert all(len(user) <= 32 for user in made)
+    for item in phase.resources:
+        owner = item.owner if isinstance(item, Directory | TextFile | PasswordFile) else "root"
+        owner = item.user if isinstance(item, Cluster | Program) else owner
+        assert owner == "root" or f"user {owner}" in item.needs, "a stranger's user is given nothing, and runs nothing"
     for name, other in permutations(replicas, 2):
         assert (users[name] == users[other]) == (replicas[name] == replicas[other]), "one user a service"
 

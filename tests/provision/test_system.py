@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import json
+import pwd
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,11 @@ import pytest
 from provision import secrets
 from provision.kernel.network import Network
 from provision.marks import Mark, Places
-from provision.resources.file import discover
+from provision.resources import program, sysctl
+from provision.resources.file import Directory, TextFile, discover
 from provision.resources.secret import PasswordFile
-from provision.supervisor import Supervisor
+from provision.resources.user import User
+from provision.supervisor import ProgramState, Supervisor
 from provision.system import Entry, Ledger, NotOurs, Once, System
 from underlay import durable
 from underlay.errors import Exit
@@ -182,18 +187,98 @@ def test_looking_again_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert asked == [("iptables-save",)] * 2
 
 
-def test_a_marked_file_of_a_shared_directory_goes_with_the_draft_of_a_killed_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
+    """A host whose places, and whose directories of others, are the test's own."""
     monkeypatch.setattr("provision.resources.file._NETNS", tmp_path / "netns")
-    supervisor = Supervisor("host1", 1, tmp_path / "socket")
-    timeouts = Timeouts(connect=1, command=1, ready=1, cache=1)
+    monkeypatch.setattr("provision.resources.program.CONFIG_DIR", tmp_path / "conf.d")
     mark = Mark("phase1", 1, Places(tmp_path / "settings", tmp_path / "state", tmp_path / "run"))
-    system = System("host1", mark, timeouts, Network("host1"), supervisor)
+    timeouts = Timeouts(connect=1, command=1, ready=1, cache=1)
+    return System("host1", mark, timeouts, Network("host1"), Supervisor("host1", 1, tmp_path / "socket"))
+
+
+def test_a_marked_file_of_a_shared_directory_goes_with_the_draft_of_a_killed_run(
+    system: System, tmp_path: Path
+) -> None:
     path = tmp_path / "netns/edge-1/resolv.conf"
     path.parent.mkdir(parents=True)
-    path.write_text(f"# {mark.text}\n")
+    path.write_text(f"# {system.mark.text}\n")
     durable.draft(path).touch()
     for found in discover(system, frozenset()):
         found.remove(system)
     assert not (tmp_path / "netns").exists()
+
+
+def test_a_draft_of_ours_whose_file_was_never_made_is_found_too(system: System, tmp_path: Path) -> None:
+    """A run was killed before its first file had its name."""
+    for path in (tmp_path / "netns/edge-1/resolv.conf", tmp_path / "conf.d/edge-1.conf"):
+        path.parent.mkdir(parents=True)
+        durable.draft(path).write_text(f"# {system.mark.text}\n")
+    for found in discover(system, frozenset()):
+        found.remove(system)
+    assert not (tmp_path / "netns").exists()
+    assert [found.identity for found in program.discover(system, frozenset())] == ["program edge-1"]
+
+
+def test_parameters_go_back_the_last_one_first(system: System) -> None:
+    """Writing ip_forward resets accept_redirects, which must be written after it, then."""
+    for key in ("net.ipv4.conf.all.accept_redirects", "net.ipv4.ip_forward"):
+        system.ledger.hold(f"sysctl {key}", "0", system.mark.phase)
+    found = [found.identity for found in sysctl.discover(system, frozenset())]
+    assert found == ["sysctl net.ipv4.ip_forward", "sysctl net.ipv4.conf.all.accept_redirects"]
+
+
+def test_a_strangers_group_is_in_the_way_of_a_user(system: System) -> None:
+    pwd_names, grp_names = {entry.pw_name for entry in pwd.getpwall()}, {entry.gr_name for entry in grp.getgrall()}
+    lonely = min(grp_names - pwd_names)
+    with pytest.raises(NotOurs, match=f"a group {lonely} is in the way"):
+        User(lonely).observe(system)
+    assert User("nobody-of-this-name").observe(system) == "is missing"
+
+
+@pytest.mark.parametrize("place", ["netns/vpn/resolv.conf", "conf.d/theirs.conf"])
+@pytest.mark.parametrize("what", ["a link that leads nowhere", "a directory", "a link to what is ours"])
+def test_whatever_others_have_in_shared_directories_is_passed_over(
+    place: str, what: str, system: System, tmp_path: Path
+) -> None:
+    theirs, ours = tmp_path / place, tmp_path / "ours"
+    theirs.parent.mkdir(parents=True)
+    ours.write_text(f"# {system.mark.text}\n")
+    if what == "a directory":
+        theirs.mkdir()
+    else:
+        theirs.symlink_to(tmp_path / "nowhere" if what == "a link that leads nowhere" else ours)
+    found = [*discover(system, frozenset()), *program.discover(system, frozenset())]
+    assert found == []
+    assert program.states(replace(system, supervisor=Nobody("host1", 1))) == {}
+
+
+class Nobody(Supervisor):
+    """A supervisor that looks after nothing."""
+
+    def programs(self) -> dict[str, ProgramState]:
+        return {}
+
+
+def test_what_is_no_file_is_in_the_way_elsewhere_and_replaced_below_our_own(system: System, tmp_path: Path) -> None:
+    owner = tmp_path.owner()
+    theirs = TextFile(tmp_path / "netns/edge-1/resolv.conf", "text", owner=owner, in_place=True)
+    for make in (Path.mkdir, lambda path: path.symlink_to(tmp_path / "nowhere")):
+        theirs.path.parent.mkdir(parents=True, exist_ok=True)
+        make(theirs.path)
+        with pytest.raises(NotOurs, match="which is no file, is in the way"):
+            theirs.observe(system)
+        theirs.path.rmdir() if theirs.path.is_dir() else theirs.path.unlink()
+
+    ours = TextFile(system.mark.settings / "nginx.conf", "text", owner=owner)
+    (ours.path / "below").mkdir(parents=True)
+    assert ours.observe(system) == "is no file"
+    ours.apply(system)
+    assert (ours.observe(system), ours.path.read_text()) == (None, "text")
+
+    room = Directory(system.mark.run / "edge-1", 0o700, owner)
+    room.path.parent.mkdir(parents=True)
+    room.path.touch()
+    assert room.observe(system) == "is no directory"
+    room.apply(system)
+    assert room.observe(system) is None

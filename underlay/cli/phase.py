@@ -96,7 +96,8 @@ def explain(settings: Settings, phase: str, only: str | None) -> int:
       ./lab remove phase1 && ./lab explain phase1 --host host1 | ./lab exec host1 -- sh
     """
     lab = settings.lab()
-    code = max(_print(settings, host, provision(lab.plan, host, "explain", phase)) for host in _chosen(lab, only))
+    said = ((host, provision(lab.plan, host, "explain", phase)) for host in _chosen(lab, only))
+    code = max(_print(settings, host, script, raw=True) for host, script in said)
     stale = settings.stale(lab)
     if stale is not None:
         click.echo(f"note: {settings.spelled_problem(stale)}", err=True)
@@ -114,9 +115,10 @@ def _all(settings: Settings, lab: Lab, only: str | None, *words: str) -> int:
     return max((_print(settings, host, said) for host, said in zip(hosts, done, strict=True)), default=int(Exit.GOOD))
 
 
-def _print(settings: Settings, host: Host, completed: Completed) -> int:
+def _print(settings: Settings, host: Host, completed: Completed, *, raw: bool = False) -> int:
     """Pass on what a host said, and return its exit code; the greatest of several is the worst (see errors.Exit)."""
-    click.echo(completed.stdout, nl=False)
+    # A script is passed on as it is; in all else there may be commands to paste.
+    click.echo(completed.stdout if raw else settings.spelled(completed.stdout), nl=False)
     click.echo(settings.spelled(completed.stderr), nl=False, err=True)
     if completed.returncode >= 0:
         return completed.returncode

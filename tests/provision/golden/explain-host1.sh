@@ -107,7 +107,8 @@ END
 # ip_forward lets packets pass between links. bridge-nf-call-iptables shows bridged frames to
 # iptables: without it a rule between two ports of one bridge looks right and never matches. Redirects
 # are turned off, since a neighbour that is told a shorter way would go around the address
-# translation.
+# translation. A router takes none either: the kernel sees to that when ip_forward is written, so what
+# the host had is written down before.
 
 # sysctl net.bridge.bridge-nf-call-iptables
 sysctl -qw net.bridge.bridge-nf-call-iptables=1
@@ -117,6 +118,9 @@ sysctl -qw net.ipv4.conf.all.send_redirects=0
 
 # sysctl net.ipv4.conf.default.send_redirects
 sysctl -qw net.ipv4.conf.default.send_redirects=0
+
+# sysctl net.ipv4.conf.all.accept_redirects
+sysctl -qw net.ipv4.conf.all.accept_redirects=0
 
 # sysctl net.ipv4.ip_forward
 sysctl -qw net.ipv4.ip_forward=1
