@@ -69,7 +69,7 @@ def converge(
 
     A second run returns nothing. With ``wait`` it returns when every resource says that it is ready. Raises NotReady if
     something still differs after a few passes, does not get ready in time, or if something that is not ours is in the
-    way; all else is then as planned.
+    way; all else is then as planned, and is not waited for: it may need what cannot be made.
     """
     mended: list[Difference] = []
 
@@ -91,15 +91,10 @@ def converge(
     else:
         left = check(phase, system, kinds)
         raise NotReady(*(Problem(system.host, f"{item} (after {_PASSES} attempts)") for item in left or mended))
-    problems = [Problem(system.host, str(item.difference), item.difference.remedy) for item in blocked]
+    if blocked:
+        raise NotReady(*(Problem(system.host, str(item.difference), item.difference.remedy) for item in blocked))
     if wait:
-        absent = {item.resource.identity for item in blocked}
-        try:
-            wait_until_ready(tuple(item for item in phase.resources if item.identity not in absent), system)
-        except NotReady as error:
-            problems += error.problems
-    if problems:
-        raise NotReady(*problems)
+        wait_until_ready(phase.resources, system)
     return tuple(mended)
 
 
@@ -187,8 +182,8 @@ def _drift(resources: Iterable[Resource], system: System) -> Iterator[Drift]:
                     yield Drift(resource, Difference(resource.identity, seen), blocked=False)
                 continue
         else:
-            what = f"cannot be made without {cause.identity}, which is blocked"
-            difference = Difference(resource.identity, what, cause.remedy)
+            # The remedy is told where the cause is.
+            difference = Difference(resource.identity, f"cannot be made without {cause.identity}, which is blocked")
         lost |= dict.fromkeys(resource.provides, difference)
         yield Drift(resource, difference, blocked=True)
 

@@ -125,6 +125,14 @@ DRIFTS: Mapping[str, Drift] = {
         lambda v: [f"echo nameserver 192.0.2.1 >> /etc/netns/{v.name}/resolv.conf"],
         lambda v: f"file /etc/netns/{v.name}/resolv.conf",
     ),
+    "resolv.conf made anew": Drift(
+        lambda v: [
+            f"cp -p /etc/netns/{v.name}/resolv.conf /run/kept",
+            f"rm /etc/netns/{v.name}/resolv.conf",
+            f"mv /run/kept /etc/netns/{v.name}/resolv.conf",
+        ],
+        lambda v: f"program {v.name}",  # which would go by the deleted one for ever
+    ),
     "dns configuration edited": Drift(
         lambda v: [f"echo server=192.0.2.1 >> {_DNS_CONFIG}"],
         lambda v: f"file {_DNS_CONFIG}",
@@ -166,7 +174,7 @@ ROUNDS = (
     ("bridge deleted", "jump removed", "bridge parameter", "dns configuration edited"),
     ("veth unplugged", "address removed", "route removed", "rule added", "program stopped", "resolv.conf edited"),
     ("link down", "inner link down", "loopback down", "policy changed", "namespace parameter"),
-    ("foreign address", "program's configuration edited", "program that cannot start"),
+    ("foreign address", "program's configuration edited", "program that cannot start", "resolv.conf made anew"),
     ("stranger's rule before ours", "jump in a stranger's chain"),
 )
 

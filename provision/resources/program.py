@@ -186,7 +186,7 @@ class Program(Resource):
         return head + "".join(f"{key}={value}\n" for key, value in settings.items() if value)
 
     def _misplaced(self, state: ProgramState) -> str | None:
-        """Return what is wrong with the network namespace that the process is in.
+        """Return what is wrong with the namespaces that the process is in.
 
         A namespace that was deleted lives on, without its name, as long as a process is in it.
         """
@@ -194,8 +194,12 @@ class Program(Resource):
             return None if self.namespace is None else f"its namespace {self.namespace} is missing"
         try:
             own = Path(f"/proc/{state.pid}/ns/net").stat()
+            mounts = Path(f"/proc/{state.pid}/mountinfo").read_bytes()
         except FileNotFoundError:
             return None
+        # `ip netns exec` binds what is in /etc/netns/NAME over /etc; a bound file lives on without its name, as it was.
+        if f"/etc/netns/{self.namespace}/resolv.conf//deleted ".encode() in mounts:
+            return "goes by a resolv.conf that was deleted"
         named = (NETNS_DIR / self.namespace).stat()
         if (own.st_dev, own.st_ino) in ((named.st_dev, named.st_ino), _own_namespace()):
             return None  # in its own, or just started and about to enter it

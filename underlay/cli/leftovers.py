@@ -34,7 +34,11 @@ def save(file: Path) -> None:
     """
     from underlay.hosts.leftovers import machine_snapshot, to_json
 
-    file.write_text(to_json(machine_snapshot()))
+    text = to_json(machine_snapshot())
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise InputError(Problem(str(file), f"it cannot be written: {error.strerror}", "name another file")) from error
 
 
 @leftovers.command()

@@ -69,6 +69,7 @@ class NamespaceHost:
 
     def argv(self, command: Sequence[str], *, namespace: str | None = None, tty: bool = False) -> tuple[str, ...]:
         """Return the argument list that runs ``command`` there; NotReady when the host is off."""
+        _refuse_others(self.name)
         term = os.environ.get("TERM", "dumb") if tty else "dumb"
         return host_argv(self._first().pid, command, namespace=namespace, tty=tty, term=term)
 
@@ -164,6 +165,7 @@ class Outside:
         del tty  # the caller's terminal is this machine's
         if namespace is not None:
             raise InputError(Problem(self.name, f"there is no namespace `{namespace}` outside", "name a host"))
+        _refuse_others(self.name)
         if not wire.is_pinned(self._store.pin):
             raise NotReady(Problem(self.name, f"the lab {self._store.lab} is not up", _UP))
         return (*wire.enter_argv(self._store.pin), *command)
@@ -255,6 +257,12 @@ def _obstacle(state: LabState, plan: Plan) -> Problem | None:
 def _started_with(plan: Plan, state: LabState) -> Mapping[str, str]:
     image, repository = Path(state.image), Path(state.repository)
     return {host.name: power.host_digest(plan, host, image, repository) for host in plan.hosts}
+
+
+def _refuse_others(where: str) -> None:
+    """Raise NotReady unless this is root: nobody else may enter the namespaces of a lab (setns(2))."""
+    if os.geteuid() != 0:
+        raise NotReady(Problem(where, "only root can run commands there", "run it as root (sudo)"))
 
 
 def _started_at(first: Process) -> datetime:
