@@ -32,8 +32,8 @@ class Wish:
     def find(self, repository: Path) -> Lab:
         """Return the lab, with all of its hosts on; the plan's file is that of the repository if nothing names a lab.
 
-        NotReady when it is not there, or was brought up with another plan than the one that named it; InputError when
-        the wishes contradict each other, or the plan has mistakes.
+        NotReady when it is not there, was brought up with another plan than the one that named it, or the wishes
+        contradict each other; InputError when there is no such kind of hosts, or the plan has mistakes.
         """
         if self.kind not in (None, *KINDS):
             hint = f"one of: {AUTO}, {', '.join(KINDS)}"

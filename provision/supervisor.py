@@ -6,6 +6,7 @@ costs a Python start for each word.
 
 from __future__ import annotations
 
+import http
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,9 @@ class Supervisor:
         except OSError as error:
             hint = f"is supervisord running? Its socket is {self._path}"
             raise NotReady(Problem(self._where, f"the supervisor does not answer: {error}", hint)) from error
+        if said.status != http.HTTPStatus.OK:
+            what = f"the supervisor answers {method} with {said.status} {said.reason}"
+            raise NotReady(Problem(self._where, what, f"is it ours? Its socket is {self._path}"))
         try:
             (answer,), _ = xmlrpc.client.loads(said.body)
         except xmlrpc.client.Fault as fault:

@@ -12,7 +12,7 @@ from provision.kernel.network import RouteState
 from provision.marks import Mark
 from provision.resource import Command, Found, Resource, Step
 from provision.resources.namespace import Namespace
-from provision.system import System
+from provision.system import NotOurs, System
 
 _MAIN_TABLE = 254
 _UNICAST, _LINK_SCOPE, _UNIVERSE = 1, 253, 0  # RTN_UNICAST, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE
@@ -107,6 +107,10 @@ class Route(Resource):
         link = view.links.get(self.link)
         if any(route.via == self.via and link and link.index == route.link for route in found):
             return None
+        # All routes of a namespace of ours are ours; in the host's own one, only those that carry the mark.
+        if self.namespace is None and all(route.protocol != system.mark.protocol for route in found):
+            what = f"a route to {self.destination}{f' via {found[0].via}' if found[0].via else ''}"
+            raise NotOurs(system.host, what, ("ip", "route", "delete", str(self.destination)))
         return f"goes via {found[0].via}, planned {self.via} on {self.link}"
 
     def apply(self, system: System) -> None:

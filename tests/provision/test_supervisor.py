@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -102,6 +103,26 @@ def test_without_a_supervisor_the_message_names_its_socket(tmp_path: Path) -> No
     assert problem.where == "host1"
     assert "the supervisor does not answer" in problem.what
     assert str(path) in problem.hint
+
+
+def test_an_answer_that_is_none_of_a_supervisors_is_told(tmp_path: Path) -> None:
+    """One that asks for a password answers 401 with a page of HTML."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_error(401)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing: a unix socket has no client address to log."""
+
+    path = tmp_path / "socket"
+    with socketserver.UnixStreamServer(str(path), Refusing) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with pytest.raises(NotReady, match="answers getAllProcessInfo with 401 Unauthorized") as caught:
+            Supervisor("host1", 5, path).programs()
+        thread.join()
+    assert str(path) in caught.value.problems[0].hint
 
 
 def test_silent_supervisor_is_not_waited_for_for_ever(tmp_path: Path) -> None:
