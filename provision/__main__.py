@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import hashlib
 import json
 import os
 import pwd
@@ -82,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("phase", choices=PHASES)
         sub.add_argument("--plan", type=Path, help="the plan (default: the one this lab was brought up with)")
         sub.add_argument("--json", action="store_true", help="print one JSON object")
+        if verb == "check":
+            sub.add_argument("--recorded", metavar="SHA256", help="the digest of the plan on record at the workstation")
         if verb == "converge":
             sub.add_argument("--no-wait", action="store_true", help="do not wait until the programs serve")
     verbs.add_parser("status", help="print what is on and what every program does, as one JSON object")
@@ -136,7 +139,7 @@ def _verb(options: argparse.Namespace, plan: Plan, host: str, network: Network) 
             _switch(phase.mark, on=False)
             word = "removed"
         case _:
-            found = engine.check(phase, system, known.kinds)
+            found = (*_another_plan(options), *engine.check(phase, system, known.kinds))
             for difference in found:
                 report(difference)
             word = "differences"
@@ -163,6 +166,22 @@ def _plan(path: Path | None) -> Plan:
     recorded = _PLACES.plan
     plan = load_plan(path or (recorded if recorded.exists() else REPOSITORY / "topology.yaml"))
     return plan.patient(_patience())
+
+
+def _another_plan(options: argparse.Namespace) -> tuple[Difference, ...]:
+    """Return a difference if this host goes by another plan than the one that is on record."""
+    if options.recorded in (None, _plan_digest()):
+        return ()
+    what = "it is another one than that on record: this host has not been told of a change"
+    return (Difference(f"plan {_PLACES.plan}", what, f"make it so: ./lab converge {options.phase}"),)
+
+
+def _plan_digest() -> str:
+    """Return the SHA-256 of the plan that this host was told, as hexadecimal digits; "" if it was told none."""
+    try:
+        return hashlib.sha256(_PLACES.plan.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def _patience() -> float:
@@ -207,7 +226,7 @@ def _status() -> int:
         asked = (kind.states(system) for kind in known.kinds if kind.states)
         found[name] = {replica: state for states in asked for replica, state in states.items()}
     network.close()
-    print(json.dumps({"host": host, "phases": found}))
+    print(json.dumps({"host": host, "plan": _plan_digest(), "phases": found}))
     return int(Exit.GOOD)
 
 

@@ -165,6 +165,21 @@ def test_an_edit_of_one_host_is_told_to_all(lab: Lab, workstation: Workstation) 
     assert report.exit_code == int(Exit.CHECK_FAILED), f"{entry.host}: expected: it knows what it lacks; seen: {report}"
 
 
+def test_a_host_that_was_not_told_of_a_change_is_named(lab: Lab, workstation: Workstation) -> None:
+    """As after a command that was killed when it had recorded the change, and not told it yet."""
+    found = workstation.write("found.yaml", lab.recorded)
+    host = next(iter(lab.hosts.values()))
+    host.run(["sh", "-c", f"echo '# another one' >> {layout.PLAN_FILE}"])
+    checked = workstation.run(found, "check", "phase1")
+    assert checked.returncode == int(Exit.CHECK_FAILED), f"{host.name}: expected: a difference; seen: {checked}"
+    assert "this host has not been told of a change" in checked.stdout, f"{host.name}: seen: {checked.stdout}"
+    shown = workstation.run(found, "status")
+    assert shown.returncode == int(Exit.CHECK_FAILED), f"{host.name}: expected: status says so, too; seen: {shown}"
+    workstation.good(found, "converge", "phase1")
+    workstation.good(found, "check", "phase1")
+    workstation.good(found, "status")
+
+
 def test_a_plan_that_moves_a_host_is_refused_before_anything_is_touched(lab: Lab, workstation: Workstation) -> None:
     file = workstation.write("moved.yaml", _moved_host(lab.recorded))
     first = next(iter(lab.hosts.values()))

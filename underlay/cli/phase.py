@@ -10,7 +10,7 @@ import click
 from underlay.cli.context import Settings, chosen_host, complete_host, pass_settings
 from underlay.errors import Exit, Problem
 from underlay.hosts.base import Host, Lab
-from underlay.hosts.provisioning import provision
+from underlay.hosts.provisioning import plan_digest, provision
 from underlay.phases import PHASES
 from underlay.process import Completed
 
@@ -62,7 +62,7 @@ def check(settings: Settings, phase: str, only: str | None) -> int:
       ./lab exec host1 -- ip link set br-data down; ./lab check phase1
     """
     lab = settings.lab()
-    code = _all(settings, lab, only, "check", phase)
+    code = _all(settings, lab, only, "check", phase, "--recorded", plan_digest(lab.recorded))
     stale = settings.stale(lab)
     if stale is not None:
         click.echo(f"  {settings.spelled_problem(stale)}")

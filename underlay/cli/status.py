@@ -13,7 +13,7 @@ from underlay.cli import tables
 from underlay.cli.context import Settings, pass_settings
 from underlay.errors import Exit
 from underlay.hosts.base import Host, Lab
-from underlay.hosts.provisioning import provision
+from underlay.hosts.provisioning import plan_digest, provision
 from underlay.topology import Plan, differences
 
 #: What a replica does that is well; provisioning has another word for anything else.
@@ -76,7 +76,9 @@ def look(lab: Lab) -> Mapping[str, HostStatus]:
             return HostStatus(f"up, but: {said.stderr.strip()}", {}, crashed=True)
         if not said.ok:
             return HostStatus("up, but its supervisor does not answer", {})
-        return HostStatus("up", json.loads(said.stdout)["phases"])
+        answer = json.loads(said.stdout)
+        told = answer["plan"] == plan_digest(lab.recorded)
+        return HostStatus("up" if told else "up, but by another plan than that on record", answer["phases"])
 
     with ThreadPoolExecutor() as pool:
         return dict(zip(lab.hosts, pool.map(one, lab.hosts.values()), strict=True))

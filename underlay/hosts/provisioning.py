@@ -10,7 +10,7 @@ from underlay.errors import NotReady, Problem
 from underlay.hosts.base import Host
 from underlay.hosts.layout import PLAN_FILE
 from underlay.process import Completed
-from underlay.topology import Plan
+from underlay.topology import Plan, render_plan
 
 #: A phase waits for many programs, one after the other; each has the plan's `ready`.
 _WAITS = 4
@@ -31,6 +31,11 @@ def provision(plan: Plan, host: Host, *words: str) -> Completed:
     if not host.running():
         raise NotReady(Problem(host.name, "it is off", "bring it up: ./lab up, or ./lab vagrant up"))
     return host.run(("python3", "-m", "provision", *words), check=False, timeout=plan.timeouts.ready * _WAITS)
+
+
+def plan_digest(plan: Plan) -> str:
+    """Return what tells a plan from another one: the SHA-256 of the text that hosts are told."""
+    return hashlib.sha256(render_plan(plan).encode()).hexdigest()
 
 
 def tell_plan(hosts: Iterable[Host], text: str) -> None:
