@@ -10,8 +10,11 @@ import pytest
 from provision import secrets
 from provision.kernel.network import Network
 from provision.marks import Mark, Places
+from provision.resources import rules, sysctl
 from provision.resources.file import discover
+from provision.resources.rules import Table
 from provision.resources.secret import PasswordFile
+from provision.resources.sysctl import Sysctl
 from provision.supervisor import Supervisor
 from provision.system import Entry, Ledger, NotOurs, Once, System
 from underlay import durable
@@ -197,3 +200,52 @@ def test_a_marked_file_of_a_shared_directory_goes_with_the_draft_of_a_killed_run
     for found in discover(system, frozenset()):
         found.remove(system)
     assert not (tmp_path / "netns").exists()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> System:
+    """A host that keeps things below a directory of the test."""
+    mark = Mark("phase1", 1, Places(tmp_path / "settings", tmp_path / "state", tmp_path / "run"))
+    timeouts = Timeouts(connect=1, command=1, ready=1, cache=1)
+    return System("host1", mark, timeouts, Network("host1"), Supervisor("host1", 1, tmp_path / "socket"))
+
+
+def test_a_parameter_is_not_changed_before_its_value_is_written_down(
+    here: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that dies in between must not make the next one take our value for the host's own."""
+    parameter = tmp_path / "ip_forward"
+    parameter.write_text("7")
+    monkeypatch.setattr("provision.resources.sysctl._path", lambda _: parameter)
+    (tmp_path / "state").touch()  # where the ledger's directory should be
+    item = Sysctl(None, "net.ipv4.ip_forward", "1")
+    with pytest.raises(OSError, match="state"):
+        item.apply(here)
+    assert parameter.read_text() == "7"
+    (tmp_path / "state").unlink()
+    item.apply(here)
+    assert parameter.read_text() == "1"
+    (found,) = sysctl.discover(here, frozenset())
+    found.remove(here)
+    assert parameter.read_text() == "7", "what it was, whatever that is"
+
+
+def test_a_policy_is_not_changed_before_it_is_written_down_and_goes_back_as_it_was(
+    here: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved, fed, known = "*filter\n:FORWARD {} [0:0]\nCOMMIT\n", list[str](), list[dict[str, Entry]]()
+
+    def run(argv: tuple[str, ...], *, stdin: str | None = None, **_: object) -> Completed:
+        if stdin is not None:
+            fed.append(stdin)
+            known.append(here.ledger.read())
+        return Completed(argv, 0, saved.format("DROP"), "", 0.0)
+
+    monkeypatch.setattr("provision.system.run", run)
+    Table("filter", (), (), (("FORWARD", "ACCEPT"),)).apply(here)
+    assert known == [{"policy filter FORWARD": Entry("DROP", ("phase1",))}]
+    here.look_again()
+    (found,) = rules.discover(here, frozenset())  # though nothing but the policy is left of it
+    found.remove(here)
+    assert [line for line in fed[1].splitlines() if line.startswith(":")] == [":FORWARD DROP [0:0]"]
+    assert here.ledger.read() == {}
