@@ -1,4 +1,6 @@
-"""Prints, as JSON, what each user that services run as can read of the others; runs on a host, as root.
+"""Prints, as JSON, what each user that services run as can read of the others, and what its processes may do.
+
+Runs on a host, as root.
 
 Nothing but Python's standard library. Each user is tried in a process of its own that has become it for good.
 """
@@ -14,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _NETNS = Path("/run/netns")
+#: Capabilities (capabilities(7)), whether none can be won (PR_SET_NO_NEW_PRIVS), and groups besides the first one.
+_RIGHTS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Gid", "Groups")
 #: Where the lab keeps files on a host.
 _PLACES = ("/etc/underlay", "/run/underlay", "/var/lib/underlay")
 
@@ -30,6 +34,12 @@ def _processes() -> dict[str, dict[int, int]]:
         if name is not None:
             found.setdefault(name, {})[int(path.name)] = owner
     return found
+
+
+def _rights(pid: int) -> dict[str, str]:
+    """Return what a process may do beyond its user: the words of proc_pid_status(5), and its supplementary groups."""
+    lines = (line.partition(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {name: " ".join(value.split()) for name, _, value in lines if name in _RIGHTS}
 
 
 def _private_files() -> Iterator[tuple[str, int]]:
@@ -77,13 +87,18 @@ def _as_user(number: int, paths: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Print the processes, the private files, and what each user can read of either."""
+    """Print the processes and their rights, the private files, and what each user can read of either."""
     processes, files = _processes(), dict(_private_files())
     pids = [pid for each in processes.values() for pid in each]
     paths = [*files, *(f"/proc/{pid}/{what}" for pid in pids for what in ("environ", "mem"))]
     users = sorted({owner for each in processes.values() for owner in each.values()} - {0})
     json.dump(
-        {"processes": processes, "files": files, "readable": {number: _as_user(number, paths) for number in users}},
+        {
+            "processes": processes,
+            "rights": {pid: _rights(pid) for pid in pids},
+            "files": files,
+            "readable": {number: _as_user(number, paths) for number in users},
+        },
         sys.stdout,
     )
 

@@ -200,7 +200,7 @@ def test_of_two_hosts_the_worse_answer_counts(
     assert ("was ended by SIG" in capsys.readouterr().err) == (worst > 128)
 
 
-@pytest.mark.parametrize(("line", "kind"), [("exit 70", Unforeseen), ("exit 3", NotReady)])
+@pytest.mark.parametrize(("line", "kind"), [("exit 70", Unforeseen), ("exit 3", NotReady), ("kill -KILL $$", NotReady)])
 def test_up_tells_a_fault_from_a_host_that_is_not_ready(line: str, kind: type[Exception]) -> None:
     from underlay.cli import up
 

@@ -9,7 +9,6 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -200,9 +199,16 @@ def test_no_shell_is_asked() -> None:
 
 def _runs_a_module(words: list[ast.expr]) -> Iterator[ast.expr]:
     """Each `-m` of an argument list that follows a Python named by a variable: sys.executable, a path."""
-    for before, word in pairwise(words):
-        if isinstance(word, ast.Constant) and word.value == "-m" and not isinstance(before, ast.Constant):
+    options: list[object] | None = None
+    for word in words:
+        if not isinstance(word, ast.Constant):
+            options = []
+        elif options is not None and word.value == "-m" and "-P" not in options:
             yield word
+        elif options is not None and str(word.value).startswith("-"):
+            options.append(word.value)
+        else:
+            options = None
 
 
 def test_python_is_not_led_by_the_current_directory() -> None:

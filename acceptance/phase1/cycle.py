@@ -11,16 +11,23 @@ from underlay.hosts.base import Host, Lab
 from underlay.process import Completed
 
 _SCRIPT = "/tmp/explained.sh"  # noqa: S108 - on a host of the lab
+_FORWARDING, _POLICY = "net.ipv4.ip_forward", ":FORWARD "
+#: As on a host that was a router before, and drops what it does not know.
+_OWN_SETTINGS = f"sysctl -qw {_FORWARDING}=1; iptables -w -P FORWARD DROP"
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One host, step by step: made by converge, removed, made by the script, removed, made by converge again."""
+    """One host, step by step: made by converge, removed, made by the script, removed, made by converge again.
+
+    Before the script somebody gives the host settings of its own, which phase 1 changes: ``own`` is the host then.
+    """
 
     made: Snapshot
     first_removal: Report
     removed: Snapshot
     programs_left: str
+    own: Snapshot
     script: Completed
     explained: Snapshot
     check_after_script: Report
@@ -35,12 +42,21 @@ def turn(lab: Lab) -> Mapping[str, Cycle]:
     return {name: _turn(lab, host) for name, host in lab.hosts.items() if lab.plan.services_on(name)}
 
 
+def _settings(state: Snapshot) -> str:
+    """Return the commands that give a host the settings it had."""
+    words = next((line.split() for line in state.rules if line.startswith(_POLICY)), [_POLICY, "ACCEPT"])
+    return f"sysctl -qw {_FORWARDING}={state.root.parameters[_FORWARDING]}; iptables -w -P FORWARD {words[1]}"
+
+
 def _turn(lab: Lab, host: Host) -> Cycle:
     try:
         made = snapshot(host, files=True)
         first_removal = provision(host, "remove")
         removed = snapshot(host, files=True)
+        settings = _settings(removed)
         programs_left = host.run(["supervisorctl", "status"], check=False).stdout.strip()
+        host.run(["sh", "-e", "-c", _OWN_SETTINGS])
+        own = snapshot(host, files=True)
         # From a file: what stands in the script must not be taken for the input of its commands.
         text = host.run(command("explain", "phase1")).stdout
         host.run(["tee", _SCRIPT], stdin=text)
@@ -50,6 +66,7 @@ def _turn(lab: Lab, host: Host) -> Cycle:
         check_after_script = provision(host, "check")
         second_removal = provision(host, "remove")
         removed_again = snapshot(host, files=True)
+        host.run(["sh", "-e", "-c", settings])
     finally:
         converged_again = provision(host, "converge")
     return Cycle(
@@ -57,6 +74,7 @@ def _turn(lab: Lab, host: Host) -> Cycle:
         first_removal,
         removed,
         programs_left,
+        own,
         script,
         explained,
         check_after_script,

@@ -69,6 +69,10 @@ def test_strangers_packets_meet_the_strangers_rules(
         )
         for outcome in outcomes:
             outcome.assert_connected()
+            peer = outcome.reply_text.rpartition(":")[0]
+            assert peer == _ADDRESS.partition("/")[0], (
+                f"{outcome.attempt.address}: expected: the stranger as {_ADDRESS} itself; seen: {peer}"
+            )
         for rule in (f"-A FORWARD -i {_BRIDGE}", f"-A FORWARD -o {_BRIDGE}", f"-A INPUT -i {_BRIDGE}"):
             seen = packets(host, f"{rule} ")
             assert seen >= _PACKETS, (

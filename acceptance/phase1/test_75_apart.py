@@ -24,10 +24,12 @@ _WITH_PASSWORD = {Program.PRODUCT, Program.ORDER}
 class Apart:
     """What is there on one host, and what of it each user can read.
 
-    ``processes`` has, by namespace, the user of each process; ``files`` the owner of each private file.
+    ``processes`` has, by namespace, the user of each process; ``rights`` what the kernel says that a process may do;
+    ``files`` the owner of each private file.
     """
 
     processes: Mapping[str, Mapping[str, int]]
+    rights: Mapping[str, Mapping[str, str]]
     files: Mapping[str, int]
     readable: Mapping[str, frozenset[str]]
 
@@ -46,7 +48,7 @@ def apart(lab: Lab, plan: Plan) -> Mapping[str, Apart]:
         if plan.services_on(name):
             data = json.loads(host.run(["python3", "-m", "acceptance.apart"]).stdout)
             readable = {number: frozenset(paths) for number, paths in data["readable"].items()}
-            found[name] = Apart(data["processes"], data["files"], readable)
+            found[name] = Apart(data["processes"], data["rights"], data["files"], readable)
     return found
 
 
@@ -63,6 +65,20 @@ def test_each_service_has_a_user_of_its_own(apart: Mapping[str, Apart], plan: Pl
     assert not others, f"{seat.replica.name}: expected: its user is its own; seen: user {user} runs {others} too"
 
 
+def test_service_has_no_privilege_and_can_win_none(apart: Mapping[str, Apart], seat: Seat) -> None:
+    """Neither by a file with capabilities or of root's, nor by a group that it was started with."""
+    here = apart[seat.service.host]
+    for pid in here.processes[seat.replica.namespace]:
+        rights = here.rights[pid]
+        caps = {name: value for name, value in rights.items() if name.startswith("Cap") and int(value, 16)}
+        assert not caps, f"{seat.replica.name}: expected: process {pid} has no capability; seen: {caps}"
+        seen = rights["NoNewPrivs"]
+        assert seen == "1", f"{seat.replica.name}: expected: process {pid} has NoNewPrivs 1; seen: {seen}"
+        groups = {*rights["Gid"].split(), *rights["Groups"].split()}
+        assert len(groups) == 1, f"{seat.replica.name}: expected: process {pid} has one group, its own; seen: {groups}"
+        assert "0" not in groups, f"{seat.replica.name}: expected: process {pid} is not in root's group; seen: {groups}"
+
+
 def test_service_reads_its_own_secret_and_no_other(apart: Mapping[str, Apart], seat: Seat) -> None:
     here = apart[seat.service.host]
     user = here.user_of(seat)
@@ -74,6 +90,31 @@ def test_service_reads_its_own_secret_and_no_other(apart: Mapping[str, Apart], s
     assert 0 in here.files.values(), (
         f"{seat.service.host}: expected: the lab's secret is root's alone; seen: no such file"
     )
+
+
+#: What a service is told of its database, as its process has it; and psql(1), by that and nothing else.
+_ASK = r"""
+eval "$(tr '\0' '\n' <"/proc/$1/environ" | sed -n "s/^\(DATABASE_[A-Z_]*\)=\(.*\)$/\1='\2'/p")"
+test -z "$2" || export PGPASSWORD="$(cat "$DATABASE_PASSWORD_FILE")"
+exec psql --no-psqlrc -wqtA -h "$DATABASE_HOST" -p "$DATABASE_PORT" -U "$DATABASE_USER" -d "$DATABASE_NAME" -c "
+    SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls
+    FROM pg_roles WHERE rolname = current_user"
+"""
+
+
+def test_database_asks_for_the_password_and_gives_no_privilege(
+    lab: Lab, apart: Mapping[str, Apart], seat: Seat
+) -> None:
+    if seat.service.program not in _WITH_PASSWORD:
+        pytest.skip("it has no role in the database")
+    name, host, space = seat.replica.name, lab.hosts[seat.service.host], seat.replica.namespace
+    pid = min(apart[host.name].processes[space])
+    with_password, without = (
+        host.run(["sh", "-c", _ASK, "sh", pid, word], namespace=space, check=False) for word in ("yes", "")
+    )
+    assert with_password.stdout.strip() == "f", f"{name}: expected: a role without privileges; seen: {with_password}"
+    assert not without.ok, f"{name}: expected: it is asked for its password; seen: let in without one"
+    assert "no password supplied" in without.stderr, f"{name}: expected: it is asked for its password; seen: {without}"
 
 
 def test_service_reads_its_own_memory_and_no_other(apart: Mapping[str, Apart], seat: Seat) -> None:

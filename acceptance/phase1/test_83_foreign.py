@@ -13,7 +13,7 @@ from acceptance.kernel import difference, snapshot
 from acceptance.phase1.cases import Seat, seats
 from acceptance.phase1.conftest import LastSeen
 from acceptance.provisioning import Report, provision
-from underlay.hosts.base import Lab
+from underlay.hosts.base import Host, Lab
 from underlay.topology import Plan, Program
 
 #: See pyproject.toml.
@@ -30,6 +30,8 @@ class Foreign:
     commands: Callable[[Seat], list[str]]
     named: Callable[[Seat], str]
     still_there: Callable[[Seat], str]
+    its_own: Callable[[Seat], str] | None = None
+    """A regular expression of the words that only it has in the kernel's state."""
 
 
 #: The bridge comes first: what is plugged into it cannot be made either. The file comes last: a program that runs keeps
@@ -39,11 +41,13 @@ CASES: Mapping[str, Foreign] = {
         lambda seat: [f"ip link delete {seat.tier.bridge}", f"ip link add {seat.tier.bridge} type bridge"],
         lambda seat: f"link {seat.tier.bridge}",
         lambda seat: f"ip link show {seat.tier.bridge} | grep -q 'group default'",
+        lambda seat: rf"\b{seat.tier.bridge}\b",
     ),
     "somebody's namespace": Foreign(
         lambda seat: [f"ip netns delete {seat.replica.namespace}", f"ip netns add {seat.replica.namespace}"],
         lambda seat: f"namespace {seat.replica.namespace}",
         lambda seat: f"ip -n {seat.replica.namespace} link show lo | grep -q 'group default'",
+        lambda seat: rf"\b{seat.replica.namespace}(/|$)",
     ),
     "a program's configuration that lost its mark": Foreign(
         lambda seat: [f"sed -i 1d {_CONFIGURATIONS}/{seat.replica.name}.conf"],
@@ -67,7 +71,8 @@ class Story:
     """What was put in the way in one round, and what was said and seen, step by step.
 
     ``elsewhere`` is something of ours that was broken besides. ``remedies`` are the commands that `check` gave for each
-    case, ``left_alone`` the cases whose thing was there still after the first converge.
+    case, ``left_alone`` the cases whose thing was there still after the first converge, ``put`` what that converge put
+    on or into each.
     """
 
     victims: Mapping[str, Seat]
@@ -77,6 +82,7 @@ class Story:
     blocked: Report
     again: Report
     left_alone: frozenset[str]
+    put: Mapping[str, str]
     mended: Report
     left: str
 
@@ -106,9 +112,16 @@ class Rounds:
             try:
                 self._done[cases] = self._go(dict(zip(cases, chosen, strict=True)), other)
             except BaseException:
-                provision(self.host, "converge")
+                self.clear()
                 raise
         return self._done[cases]
+
+    def clear(self) -> None:
+        """Take away what is in the way, as advised, and have the host as planned again."""
+        for remedy in set(provision(self.host, "check").remedies.values()):
+            if found := _REMEDY.search(remedy):
+                self.host.run(["sh", "-c", found[2]])
+        provision(self.host, "converge")
 
     def _apart(self) -> list[Seat]:
         """Return replicas none of which is in another's way: the tier of the first, whose bridge goes, has no other."""
@@ -120,11 +133,14 @@ class Rounds:
         elsewhere = f"/etc/netns/{other.replica.namespace}/resolv.conf"
         lines = [line for case, seat in victims.items() for line in CASES[case].commands(seat)]
         host.run(["sh", "-e", "-c", "\n".join([*lines, f"rm {elsewhere}"])])
+        found = _own_states(host, victims)
         checked = provision(host, "check")
         named = {case: CASES[case].named(seat) for case, seat in victims.items()}
         remedies = {case: _REMEDY.search(checked.remedies.get(name, "")) for case, name in named.items()}
         blocked = provision(host, "converge")
         again = provision(host, "check")
+        now = _own_states(host, victims)
+        put = {case: difference(found[case], now[case]) for case in victims}
         asked = [
             f"{{ {CASES[case].still_there(seat)}; }} && echo {shlex.quote(case)}" for case, seat in victims.items()
         ]
@@ -132,9 +148,8 @@ class Rounds:
         host.run(["sh", "-c", "\n".join(found[2] for found in remedies.values() if found)])
         mended = provision(host, "converge")
         left = difference(before, snapshot(host).lines())
-        return Story(
-            victims, f"file {elsewhere}", checked, remedies, blocked, again, frozenset(left_alone), mended, left
-        )
+        alone = frozenset(left_alone)
+        return Story(victims, f"file {elsewhere}", checked, remedies, blocked, again, alone, put, mended, left)
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +157,21 @@ def rounds(lab: Lab, plan: Plan, last_seen: LastSeen) -> Iterator[Rounds]:
     """Return the rounds of this lab."""
     made = Rounds(lab, plan, last_seen)
     yield made
+    made.clear()
     report = provision(made.host, "converge")
     assert report.exit_code == 0, f"{made.host.name}: expected: as planned again; seen: {report}"
+
+
+def _own_states(host: Host, victims: Mapping[str, Seat]) -> Mapping[str, frozenset[str]]:
+    """Return what the kernel says of each foreign thing: addresses, ports, parameters, processes."""
+    state = snapshot(host)
+    lines = state.lines() | state.surroundings()
+
+    def own(foreign: Foreign, seat: Seat) -> frozenset[str]:
+        words = re.compile(foreign.its_own(seat)) if foreign.its_own else None
+        return frozenset(line for line in lines if words and words.search(line))
+
+    return {case: own(CASES[case], seat) for case, seat in victims.items()}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -163,8 +191,11 @@ def test_rest_goes_on(rounds: Rounds, case: str) -> None:
 
     assert blocked.exit_code == 3, f"{where}: expected: it cannot be done (exit 3); seen: {blocked}"
     assert remedy[0] in blocked.output, f"{where}: expected: converge says `{remedy[0]}`; seen: {blocked}"
+    assert again.exit_code == 1, f"{where}: expected: what is in the way is a difference (exit 1); seen: {again}"
     assert named in again.resources, f"{where}: expected: {named} is still in the way; seen: {again}"
     assert elsewhere not in again.resources, f"{where}: expected: {elsewhere} was mended; seen: {again}"
+    put = story.put[case]
+    assert not put, f"{where}: expected: nothing is put on or into what is not ours; seen:\n{put}"
     assert case in story.left_alone, f"{where}: expected: {case} is left alone; seen: it is no longer there"
 
     assert mended.exit_code == 0, f"{where}: expected: converge mends all after `{remedy[2]}`; seen: {mended}"

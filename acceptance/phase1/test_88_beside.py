@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,9 +30,13 @@ _FORWARDING, _POLICY = "net.ipv4.ip_forward", ":FORWARD "
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The host at one moment: what `check` says of each phase that should be on, and what its traffic does."""
+    """The host at one moment: what `check` says of each phase that should be on, and what its traffic does.
+
+    ``told`` are the phases that the host itself says are on.
+    """
 
     checks: Mapping[str, Report]
+    told: frozenset[str]
     matrix: Matrix | None
     second: Outcome | None
     state: Snapshot
@@ -69,6 +74,7 @@ def _do(host: Host, verb: str, phase: str) -> Report:
 def _moment(lab: Lab, host: Host, *on: str) -> Moment:
     return Moment(
         checks={phase: _do(host, "check", phase) for phase in on},
+        told=frozenset(json.loads(host.run(["python3", "-m", _PROGRAM, "status"]).stdout)["phases"]),
         matrix=flows.measure(lab, (flows.SERVICE,)) if _FIRST in on else None,
         second=_second_goes_out(lab, host) if _SECOND in on else None,
         state=snapshot(host),
@@ -120,6 +126,9 @@ def story(lab: Lab, plan: Plan, last_seen: LastSeen) -> Story:
 def _assert_whole(story: Story, moment: Moment, plan: Plan) -> None:
     for phase, report in moment.checks.items():
         assert report.exit_code == 0, f"{story.host}: expected: {phase} is whole; seen: {report}"
+    assert moment.told == set(moment.checks), (
+        f"{story.host}: expected: status tells of {sorted(moment.checks)}; seen: {sorted(moment.told)}"
+    )
     if moment.matrix:
         for pair in flows.all_pairs(plan):
             flows.assert_flow(moment.matrix, pair, plan)
@@ -153,6 +162,7 @@ def test_phase_1_stays_whole_when_a_second_phase_goes(story: Story, plan: Plan) 
 def test_last_phase_puts_the_hosts_own_settings_back_whichever_it_is(story: Story) -> None:
     """What the first one found is what the last one leaves, though each found what the other had made."""
     for moment in (story.bare, story.bare_again):
+        assert not moment.told, f"{story.host}: expected: no phase is on; seen: {sorted(moment.told)}"
         rules = [line for line in moment.state.rules if "PHASE" in line or "underlay" in line]
         assert not rules, f"{story.host}: expected: no rules of any phase; seen: {rules}"
         if not any(line.startswith(":DOCKER") for line in moment.state.rules):  # which forwards too, once it has run

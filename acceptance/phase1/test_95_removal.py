@@ -25,9 +25,9 @@ def test_removal_succeeds(cycles: Mapping[str, Cycle], busy_host: str) -> None:
 
 
 def test_state_after_removal_is_that_before(cycles: Mapping[str, Cycle], busy_host: str) -> None:
-    """Kernel state and files; whether phase 1 was made by `converge` or by the script."""
+    """Kernel state, with settings that were the host's own, and files."""
     cycle = cycles[busy_host]
-    left = difference(cycle.removed.lines(files=True), cycle.removed_again.lines(files=True))
+    left = difference(cycle.own.lines(files=True), cycle.removed_again.lines(files=True))
     assert not left, f"{busy_host}: expected: the state before (-); seen (+):\n{left}"
 
 

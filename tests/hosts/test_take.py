@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -10,12 +12,13 @@ from types import MappingProxyType
 
 import pytest
 
-from tests.hosts.recorded import record
+from tests.hosts.recorded import CHECKOUT, IMAGE, record
 from tests.plans import shop
 from underlay import process
 from underlay.cli.main import main
 from underlay.errors import Exit, NotReady
 from underlay.hosts import provisioning
+from underlay.hosts.namespace import labs, power, wire
 from underlay.hosts.namespace.labs import find_lab
 from underlay.hosts.namespace.state import DIRECTORY_VARIABLE
 from underlay.hosts.vagrant import handover
@@ -184,3 +187,33 @@ def test_a_host_takes_a_plan_in_whole_or_not_at_all(tmp_path: Path, monkeypatch:
     provisioning.tell_plan([Here()], render_plan(EDITED))
     assert file.read_text() == render_plan(EDITED)
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_told_plan_is_on_the_disk_before_it_has_its_name_and_its_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut leaves an empty plan, or gives the old one back."""
+    file, log, programs = tmp_path / "topology.yaml", tmp_path / "log", tmp_path / "programs"
+    programs.mkdir()
+    for name in ("sync", "mv"):
+        program = programs / name
+        program.write_text(f'#!/bin/sh\necho {name} "$1" >>{log}\nexec {shutil.which(name)} "$@"\n')
+        program.chmod(0o755)
+    monkeypatch.setattr(provisioning, "PLAN_FILE", str(file))
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    provisioning.tell_plan([Here()], render_plan(PLAN))
+    assert log.read_text().splitlines() == [f"sync {file}.new", f"mv {file}.new", f"sync {tmp_path}"]
+    assert file.read_text() == render_plan(PLAN)
+
+
+def test_up_tells_the_hosts_that_it_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts that are on for which this process stands; what needs root is left out."""
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path))
+    record(tmp_path, PLAN, on=[host.name for host in PLAN.hosts])
+    monkeypatch.setattr(labs, "preflight", list)
+    monkeypatch.setattr(wire, "ensure", lambda *_, **__: None)
+    monkeypatch.setattr(power, "wait_ready", lambda *_, **__: None)
+    told: dict[str, str] = {}
+    monkeypatch.setattr(labs, "tell_plan", lambda hosts, text: told.update({host.name: text for host in hosts}))
+    assert labs.up(EDITED, IMAGE, CHECKOUT).recorded == EDITED
+    assert told == {host.name: render_plan(EDITED) for host in PLAN.hosts}

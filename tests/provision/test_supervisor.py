@@ -17,6 +17,7 @@ import pytest
 from provision import engine
 from provision.kernel.network import Network
 from provision.phase1 import MARK
+from provision.resources.file import TextFile
 from provision.resources.program import Probe, Program
 from provision.supervisor import ProgramState, Supervisor
 from provision.system import System
@@ -25,6 +26,7 @@ from underlay.errors import Exit, NotReady
 from underlay.topology import Timeouts
 
 _LOCAL = IPv4Address("127.0.0.1")
+_TIMEOUTS = Timeouts(connect=1, command=1, ready=1, cache=1)
 
 
 @pytest.fixture
@@ -230,3 +232,20 @@ def test_wait_names_the_programs_that_do_not_serve(client: Supervisor, tmp_path:
     assert "503 no database (running)" in problem.what
     assert re.search(r"program c-1: .* \(not supervised\)", problem.what)
     assert "logs" in problem.hint
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "STARTING", "BACKOFF", "FATAL", "EXITED", "STOPPED", "STOPPING"])
+def test_a_program_that_neither_runs_nor_starts_is_a_difference(
+    state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that fails again and again (BACKOFF) does not run, though its supervisor goes on trying."""
+    program = Program("a-1", None, "root", ("a",))
+    config = TextFile(tmp_path / "a-1.conf", program._text(MARK), owner=tmp_path.owner())
+    config.path.write_text(config.text)
+    monkeypatch.setattr(Program, "_config", lambda *_: config)
+    path = tmp_path / "supervisor.sock"
+    with supervisord(path, Programs(known={"a-1": state}, slowness=1)):
+        here = System("host1", MARK, _TIMEOUTS, Network("host1"), Supervisor("host1", 2, path))
+        seen = program.observe(here)
+    well = None if state in {"RUNNING", "STARTING"} else f"is {state} (a-1 is {state.lower()})"
+    assert seen == well

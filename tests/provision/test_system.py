@@ -13,9 +13,11 @@ import pytest
 from provision import secrets
 from provision.kernel.network import Network
 from provision.marks import Mark, Places
-from provision.resources import program, sysctl
+from provision.resources import program, rules, sysctl
 from provision.resources.file import Directory, TextFile, discover
+from provision.resources.rules import Table
 from provision.resources.secret import PasswordFile
+from provision.resources.sysctl import Sysctl
 from provision.resources.user import User
 from provision.supervisor import ProgramState, Supervisor
 from provision.system import Entry, Ledger, NotOurs, Once, System
@@ -282,3 +284,52 @@ def test_what_is_no_file_is_in_the_way_elsewhere_and_replaced_below_our_own(syst
     assert room.observe(system) == "is no directory"
     room.apply(system)
     assert room.observe(system) is None
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> System:
+    """A host that keeps things below a directory of the test."""
+    mark = Mark("phase1", 1, Places(tmp_path / "settings", tmp_path / "state", tmp_path / "run"))
+    timeouts = Timeouts(connect=1, command=1, ready=1, cache=1)
+    return System("host1", mark, timeouts, Network("host1"), Supervisor("host1", 1, tmp_path / "socket"))
+
+
+def test_a_parameter_is_not_changed_before_its_value_is_written_down(
+    here: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that dies in between must not make the next one take our value for the host's own."""
+    parameter = tmp_path / "ip_forward"
+    parameter.write_text("7")
+    monkeypatch.setattr("provision.resources.sysctl._path", lambda _: parameter)
+    (tmp_path / "state").touch()  # where the ledger's directory should be
+    item = Sysctl(None, "net.ipv4.ip_forward", "1")
+    with pytest.raises(OSError, match="state"):
+        item.apply(here)
+    assert parameter.read_text() == "7"
+    (tmp_path / "state").unlink()
+    item.apply(here)
+    assert parameter.read_text() == "1"
+    (found,) = sysctl.discover(here, frozenset())
+    found.remove(here)
+    assert parameter.read_text() == "7", "what it was, whatever that is"
+
+
+def test_a_policy_is_not_changed_before_it_is_written_down_and_goes_back_as_it_was(
+    here: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved, fed, known = "*filter\n:FORWARD {} [0:0]\nCOMMIT\n", list[str](), list[dict[str, Entry]]()
+
+    def run(argv: tuple[str, ...], *, stdin: str | None = None, **_: object) -> Completed:
+        if stdin is not None:
+            fed.append(stdin)
+            known.append(here.ledger.read())
+        return Completed(argv, 0, saved.format("DROP"), "", 0.0)
+
+    monkeypatch.setattr("provision.system.run", run)
+    Table("filter", (), (), (("FORWARD", "ACCEPT"),)).apply(here)
+    assert known == [{"policy filter FORWARD": Entry("DROP", ("phase1",))}]
+    here.look_again()
+    (found,) = rules.discover(here, frozenset())  # though nothing but the policy is left of it
+    found.remove(here)
+    assert [line for line in fed[1].splitlines() if line.startswith(":")] == [":FORWARD DROP [0:0]"]
+    assert here.ledger.read() == {}
