@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from acceptance.phase1.flows import all_pairs
-from underlay.topology import Plan, Published, Replica, Service, Tier
+from underlay.topology import Plan, Program, Published, Replica, Service, Tier
+
+#: The programs that are given a password of the database.
+WITH_PASSWORD = frozenset({Program.PRODUCT, Program.ORDER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,10 @@ def _confined(plan: Plan) -> Cases:
     return ((seat.replica.name, seat) for seat in seats(plan) if not seat.service.egress)
 
 
+def _database_users(plan: Plan) -> Cases:
+    return ((seat.replica.name, seat) for seat in seats(plan) if seat.service.program in WITH_PASSWORD)
+
+
 def _visits(plan: Plan) -> Cases:
     return ((visit.name, visit) for visit in visits(plan))
 
@@ -119,5 +126,6 @@ CASES: Mapping[str, Callable[[Plan], Cases]] = {
     "crowded_tier": _crowded_tiers,
     "egress_seat": _egress,
     "confined_seat": _confined,
+    "database_user": _database_users,
     "visit": _visits,
 }

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from acceptance.phase1.cases import Seat
+from acceptance.phase1.cases import WITH_PASSWORD, Seat
 from underlay.hosts.base import Lab
-from underlay.topology import Plan, Program
-
-#: The programs that are given a password.
-_WITH_PASSWORD = {Program.PRODUCT, Program.ORDER}
+from underlay.topology import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,7 @@ def test_service_reads_its_own_secret_and_no_other(apart: Mapping[str, Apart], s
     own = {path for path, owner in here.files.items() if owner == user}
     seen = here.readable[str(user)] & here.files.keys()
     assert seen == own, f"{seat.replica.name}: expected: it reads its own files alone; seen besides: {seen - own}"
-    if seat.service.program in _WITH_PASSWORD:
+    if seat.service.program in WITH_PASSWORD:
         assert own, f"{seat.replica.name}: expected: it has a password of its own; seen: no private file"
     assert 0 in here.files.values(), (
         f"{seat.service.host}: expected: the lab's secret is root's alone; seen: no such file"
@@ -103,11 +100,13 @@ exec psql --no-psqlrc -wqtA -h "$DATABASE_HOST" -p "$DATABASE_PORT" -U "$DATABAS
 
 
 def test_database_asks_for_the_password_and_gives_no_privilege(
-    lab: Lab, apart: Mapping[str, Apart], seat: Seat
+    lab: Lab, apart: Mapping[str, Apart], database_user: Seat
 ) -> None:
-    if seat.service.program not in _WITH_PASSWORD:
-        pytest.skip("it has no role in the database")
-    name, host, space = seat.replica.name, lab.hosts[seat.service.host], seat.replica.namespace
+    name, host, space = (
+        database_user.replica.name,
+        lab.hosts[database_user.service.host],
+        database_user.replica.namespace,
+    )
     pid = min(apart[host.name].processes[space])
     with_password, without = (
         host.run(["sh", "-c", _ASK, "sh", pid, word], namespace=space, check=False) for word in ("yes", "")
