@@ -10,7 +10,8 @@ from acceptance.provisioning import Report, command, provision
 from underlay.hosts.base import Host, Lab
 from underlay.process import Completed
 
-_SCRIPT = "/tmp/explained.sh"  # noqa: S108 - on a host of the lab
+#: On a host of the lab, where root alone can write: root runs it.
+_SCRIPT = "/run/explained.sh"
 _FORWARDING, _POLICY = "net.ipv4.ip_forward", ":FORWARD "
 #: As on a host that was a router before, and drops what it does not know.
 _OWN_SETTINGS = f"sysctl -qw {_FORWARDING}=1; iptables -w -P FORWARD DROP"

@@ -34,7 +34,11 @@ class Departures:
 @pytest.fixture(scope="module")
 def departures(lab: Lab, plan: Plan, probers: Probers) -> Departures:
     """Go out from each namespace, in one run a host."""
-    found = Departures({}, {}, {}, {}, {})
+    receiver: dict[str, str] = {}
+    gone: dict[str, Outcome] = {}
+    control: dict[str, Outcome] = {}
+    connections: dict[str, str] = {}
+    masqueraded: dict[str, int] = {}
     for host in lab.hosts.values():
         here = [seat for seat in seats(plan) if seat.service.host == host.name]
         away = next((item for item in lab.hosts.values() if item.name != host.name), None)
@@ -44,20 +48,13 @@ def departures(lab: Lab, plan: Plan, probers: Probers) -> Departures:
             goal = (str(away.address), listening.ports[0])
             attempts = [Attempt("tcp", *goal, seat.replica.namespace, reply=True) for seat in here]
             before = packets(host, "-j MASQUERADE")
-            control, *outcomes = probers[host.name].attempt([Attempt("tcp", *goal, reply=True), *attempts])
-            risen = packets(host, "-j MASQUERADE") - before
-            connections = host.run(["conntrack", "-L", "-p", "tcp", "--orig-port-dst", str(goal[1])]).stdout
-        for seat, outcome in zip(here, outcomes, strict=True):
-            found.outcomes[seat.replica.name] = outcome  # type: ignore[index]
-        for mapping, value in (
-            (found.receiver, away.name),
-            (found.control, control),
-            (found.connections, connections),
-            (found.masqueraded, risen),
-        ):
-            assert isinstance(mapping, dict)
-            mapping[host.name] = value
-    return found
+            control[host.name], *outcomes = probers[host.name].attempt([Attempt("tcp", *goal, reply=True), *attempts])
+            masqueraded[host.name] = packets(host, "-j MASQUERADE") - before
+            asked = host.run(["conntrack", "-L", "-p", "tcp", "--orig-port-dst", str(goal[1])])
+        connections[host.name] = asked.stdout
+        receiver[host.name] = away.name
+        gone |= {seat.replica.name: outcome for seat, outcome in zip(here, outcomes, strict=True)}
+    return Departures(receiver, gone, control, connections, masqueraded)
 
 
 def _needs_another_host(departures: Departures, seat: Seat) -> None:
