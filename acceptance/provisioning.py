@@ -44,6 +44,12 @@ def provision(
     return read_report(machine.name, done.returncode, done.stdout, done.stderr)
 
 
+def phases_on(machine: Machine, program: str = PROGRAM) -> frozenset[str]:
+    """Return the phases that a host says are on, of those that the program knows."""
+    said = machine.run(("python3", "-m", program, "status")).stdout
+    return frozenset(json.loads(said)["phases"])
+
+
 def read_report(where: str, exit_code: int, stdout: str, stderr: str = "") -> Report:
     """Return the report of a run with ``--json``. AssertionError as :func:`provision` says."""
     try:

@@ -11,6 +11,7 @@ from acceptance.chosen import chosen, give_up
 from acceptance.diagnose import diagnose
 from acceptance.kernel import Snapshot, difference, snapshot
 from acceptance.phase1 import flows
+from acceptance.phase1.beside import Story, tell
 from acceptance.phase1.cases import CASES
 from acceptance.phase1.cycle import Cycle, turn
 from acceptance.phase1.shop import Shop
@@ -133,6 +134,16 @@ def shop(lab: Lab, plan: Plan, converged: None) -> Shop:
 
 
 @pytest.fixture(scope="session")
-def cycles(lab: Lab, converged: None) -> Mapping[str, Cycle]:
-    """Phase 1 removed and made again, once for the modules that look at it; by host."""
+def story(lab: Lab, plan: Plan, last_seen: LastSeen) -> Story:
+    """Bring a second phase beside phase 1, on the first host with services, and tell what came of it."""
+    name = next(item.name for item in plan.hosts if plan.services_on(item.name))
+    return tell(lab, lab.hosts[name], last_seen.snapshots[name])
+
+
+@pytest.fixture(scope="session")
+def cycles(lab: Lab, story: Story) -> Mapping[str, Cycle]:
+    """Phase 1 removed and made again, once for the modules that look at it; by host.
+
+    After the story of two phases: what phase 1 leaves as the last one is what is left then.
+    """
     return turn(lab)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from acceptance.kernel import Snapshot, snapshot
-from acceptance.provisioning import Report, command, provision
+from acceptance.provisioning import Report, command, phases_on, provision
 from underlay.hosts.base import Host, Lab
 from underlay.process import Completed
 
@@ -21,11 +21,13 @@ _OWN_SETTINGS = f"sysctl -qw {_FORWARDING}=1; iptables -w -P FORWARD DROP"
 class Cycle:
     """One host, step by step: made by converge, removed, made by the script, removed, made by converge again.
 
-    Before the script somebody gives the host settings of its own, which phase 1 changes: ``own`` is the host then.
+    ``phases_left`` are those that the host itself says are on after the first removal. Before the script somebody gives
+    the host settings of its own, which phase 1 changes: ``own`` is the host then.
     """
 
     made: Snapshot
     first_removal: Report
+    phases_left: frozenset[str]
     removed: Snapshot
     programs_left: str
     own: Snapshot
@@ -53,6 +55,7 @@ def _turn(lab: Lab, host: Host) -> Cycle:
     try:
         made = snapshot(host, files=True)
         first_removal = provision(host, "remove")
+        phases_left = phases_on(host)
         removed = snapshot(host, files=True)
         settings = _settings(removed)
         programs_left = host.run(["supervisorctl", "status"], check=False).stdout.strip()
@@ -73,6 +76,7 @@ def _turn(lab: Lab, host: Host) -> Cycle:
     return Cycle(
         made,
         first_removal,
+        phases_left,
         removed,
         programs_left,
         own,

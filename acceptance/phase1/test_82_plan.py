@@ -1,19 +1,25 @@
-"""The plan: an edit, converged by the command as anybody does it, is the one truth, also after a power cut."""
+"""The plan: an edit, converged by the command as anybody does it, is the one truth, also after a power cut.
+
+A boot is what costs most on machines, so that the power is cut once, after the edit: the phase that comes back by
+itself is the edited one.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 
 import pytest
 
+from acceptance.phase1 import flows
 from acceptance.phase1.conftest import LastSeen
-from acceptance.provisioning import provision
+from acceptance.phase1.flows import Matrix
+from acceptance.provisioning import Report, provision
 from acceptance.traffic import Attempt, Outcome, Prober
 from underlay import process
 from underlay.errors import Exit
@@ -74,17 +80,94 @@ def left_as_found(last_seen: LastSeen) -> Iterator[None]:
     last_seen.look()
 
 
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """An edit of the published port, step by step: asked about, converged, looked at; then its host's power is cut.
+
+    ``old`` and ``new`` are the entries; ``checked`` and ``asked`` what `check` and `status` said of the edit, ``said``
+    what `status` said of it when it was converged, and ``at_old`` what became of the port where it was. ``off`` says
+    which hosts ran while one had no power, ``booted`` when that one was started, before and after; ``back`` what its
+    `check` said at last, ``told`` what the workstation's did.
+    """
+
+    file: Path
+    old: Published
+    new: Published
+    checked: Completed
+    asked: Completed
+    said: str
+    at_old: Outcome
+    off: Mapping[str, bool]
+    booted: tuple[str, str]
+    back: Report
+    answer: Outcome
+    matrix: Matrix
+    told: Completed
+
+
+@pytest.fixture(scope="module")
+def workstation(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Workstation:
+    """Lend a place to edit plans in."""
+    return Workstation(lab, tmp_path_factory.mktemp("workstation"))
+
+
 @pytest.fixture
-def workstation(lab: Lab, tmp_path: Path) -> Iterator[Workstation]:
-    """Lend a place to edit plans in. All hosts have power and the plan that was found again, whatever happened."""
-    place = Workstation(lab, tmp_path)
-    found = place.write("found.yaml", lab.recorded)
-    yield place
-    for host in lab.hosts.values():
-        host.power_on()
-    place.good(found, "converge", "phase1")
-    place.good(found, "check", "phase1")
-    place.good(found, "status")
+def found(lab: Lab, workstation: Workstation) -> Iterator[Path]:
+    """Lend the plan that was found. It is up again afterwards, whatever happened."""
+    file = workstation.write("found.yaml", lab.recorded)
+    yield file
+    workstation.good(file, "converge", "phase1")
+
+
+@pytest.fixture(scope="module")
+def edited(lab: Lab, workstation: Workstation) -> Iterator[Edited]:
+    """Go through the steps. All hosts have power and the plan that was found again afterwards, whatever happened."""
+    if not lab.recorded.published:
+        pytest.skip("the plan publishes nothing")
+    file = workstation.write("found.yaml", lab.recorded)
+    try:
+        yield _edit(lab, workstation)
+    finally:
+        for host in lab.hosts.values():
+            host.power_on()
+        workstation.good(file, "converge", "phase1")
+        workstation.good(file, "check", "phase1")
+        workstation.good(file, "status")
+
+
+def _edit(lab: Lab, workstation: Workstation) -> Edited:
+    plan = _moved_port(lab.recorded)
+    file, old, new = workstation.write("edited.yaml", plan), lab.recorded.published[0], plan.published[0]
+    host, ready = lab.hosts[old.host], lab.plan.timeouts.ready
+
+    def served() -> Outcome:
+        ask = _answered(lambda: workstation.ask(new.port))
+        return until(ask, deadline_s=ready, what="the shop", where=f"port {new.port}")
+
+    checked, asked = workstation.run(file, "check", "phase1"), workstation.run(file, "status", "--json")
+    workstation.good(file, "converge", "phase1")
+    said = workstation.good(file, "status")
+    served()
+    at_old = workstation.ask(old.port)
+
+    booted = host.facts()["booted"]
+    host.power_off()
+    running = {name: item.running() for name, item in lab.hosts.items()}
+    host.power_on()
+
+    def back() -> Report | NotYet:
+        report = provision(host, "check")
+        return report if report.exit_code == 0 else NotYet(str(report))
+
+    return Edited(
+        file, old, new, checked, asked, said, at_old,
+        off=running,
+        booted=(booted, host.facts()["booted"]),
+        back=until(back, deadline_s=ready, what="Phase 1 as planned, by itself", where=host.name),
+        answer=served(),
+        matrix=flows.measure(lab, (flows.SERVICE,)),
+        told=workstation.run(file, "check", "phase1"),
+    )  # fmt: skip
 
 
 def _moved_port(plan: Plan) -> Plan:
@@ -117,41 +200,7 @@ def _answered(ask: Callable[[], Outcome]) -> Callable[[], Outcome | NotYet]:
     return probe
 
 
-def test_an_edit_then_converge_is_the_one_truth(lab: Lab, workstation: Workstation) -> None:
-    if not lab.recorded.published:
-        pytest.skip("the plan publishes nothing")
-    edited = _moved_port(lab.recorded)
-    file, old, new = workstation.write("edited.yaml", edited), lab.recorded.published[0], edited.published[0]
-    host, ready = lab.hosts[old.host], lab.plan.timeouts.ready
-
-    before = workstation.run(file, "check", "phase1")
-    assert before.returncode == int(Exit.CHECK_FAILED), f"expected: the edit is a difference; seen: {before.stdout}"
-    assert f"{file}: it differs from the plan that is up (publish)" in before.stdout, f"seen: {before.stdout}"
-    asked = workstation.run(file, "status", "--json")
-    differs = json.loads(asked.stdout)["plan_differs"]
-    assert (asked.returncode, differs) == (1, ["publish"]), f"expected: exit 1, publish; seen: {asked}"
-
-    workstation.good(file, "converge", "phase1")
-    said = workstation.good(file, "status")
-    assert f"{new.host}:{new.port}" in said.split(), f"expected: {new.port} is published; seen:\n{said}"
-    assert f"{old.host}:{old.port}" not in said.split(), f"expected: {old.port} is not; seen:\n{said}"
-    workstation.good(file, "check", "phase1")
-    until(_answered(lambda: workstation.ask(new.port)), deadline_s=ready, what="the shop", where=f"port {new.port}")
-    seen = workstation.ask(old.port)
-    assert not seen.connected, f"expected: nobody answers where it was; seen: {seen}"
-
-    host.power_off()
-    host.power_on()
-
-    def back() -> bool | NotYet:
-        report = provision(host, "check")
-        return True if report.exit_code == 0 else NotYet(str(report))
-
-    until(back, deadline_s=ready, what="Phase 1 as planned, by itself", where=host.name)
-    until(_answered(lambda: workstation.ask(new.port)), deadline_s=ready, what="the shop", where=f"port {new.port}")
-    workstation.good(file, "check", "phase1")
-
-
+@pytest.mark.usefixtures("found")
 def test_an_edit_of_one_host_is_told_to_all(lab: Lab, workstation: Workstation) -> None:
     if not lab.recorded.published or len(lab.hosts) == 1:
         pytest.skip("the plan publishes nothing, or has one host")
@@ -165,9 +214,8 @@ def test_an_edit_of_one_host_is_told_to_all(lab: Lab, workstation: Workstation) 
     assert report.exit_code == int(Exit.CHECK_FAILED), f"{entry.host}: expected: it knows what it lacks; seen: {report}"
 
 
-def test_a_host_that_was_not_told_of_a_change_is_named(lab: Lab, workstation: Workstation) -> None:
+def test_a_host_that_was_not_told_of_a_change_is_named(lab: Lab, workstation: Workstation, found: Path) -> None:
     """As after a command that was killed when it had recorded the change, and not told it yet."""
-    found = workstation.write("found.yaml", lab.recorded)
     host = next(iter(lab.hosts.values()))
     host.run(["sh", "-c", f"echo '# another one' >> {layout.PLAN_FILE}"])
     checked = workstation.run(found, "check", "phase1")
@@ -180,7 +228,9 @@ def test_a_host_that_was_not_told_of_a_change_is_named(lab: Lab, workstation: Wo
     workstation.good(found, "status")
 
 
-def test_a_plan_that_moves_a_host_is_refused_before_anything_is_touched(lab: Lab, workstation: Workstation) -> None:
+def test_a_plan_that_moves_a_host_is_refused_before_anything_is_touched(
+    lab: Lab, workstation: Workstation, found: Path
+) -> None:
     file = workstation.write("moved.yaml", _moved_host(lab.recorded))
     first = next(iter(lab.hosts.values()))
     known = first.run(["sha256sum", layout.PLAN_FILE]).stdout
@@ -190,5 +240,36 @@ def test_a_plan_that_moves_a_host_is_refused_before_anything_is_touched(lab: Lab
     assert "hint: " in done.stderr, f"expected: what to do instead; seen: {done.stderr}"
     still = first.run(["sha256sum", layout.PLAN_FILE]).stdout
     assert still == known, f"{first.name}: expected: the plan it had; seen: another one"
-    found = workstation.write("found.yaml", lab.recorded)
     workstation.good(found, "status")
+
+
+# The last ones: until their end the plan that is up is the edited one.
+
+
+def test_an_edit_is_a_difference_until_it_is_converged(edited: Edited) -> None:
+    checked, asked = edited.checked, edited.asked
+    assert checked.returncode == int(Exit.CHECK_FAILED), f"expected: the edit is a difference; seen: {checked.stdout}"
+    named = f"{edited.file}: it differs from the plan that is up (publish)"
+    assert named in checked.stdout, f"expected: {named}; seen: {checked.stdout}"
+    differs = json.loads(asked.stdout)["plan_differs"]
+    assert (asked.returncode, differs) == (1, ["publish"]), f"expected: exit 1, publish; seen: {asked}"
+
+
+def test_an_edit_then_converge_is_the_one_truth(edited: Edited) -> None:
+    old, new, words = edited.old, edited.new, edited.said.split()
+    assert f"{new.host}:{new.port}" in words, f"expected: {new.port} is published; seen:\n{edited.said}"
+    assert f"{old.host}:{old.port}" not in words, f"expected: {old.port} is not; seen:\n{edited.said}"
+    assert not edited.at_old.connected, f"expected: nobody answers where it was; seen: {edited.at_old}"
+
+
+def test_phase_comes_back_by_itself_after_a_power_cut_as_last_converged(edited: Edited, plan: Plan) -> None:
+    name, (before, after) = edited.new.host, edited.booted
+    ran = {host for host, running in edited.off.items() if running}
+    wanted = edited.off.keys() - {name}
+    assert ran == wanted, f"{name}: expected: it has no power, and {sorted(wanted)} run on; seen: {sorted(ran)} ran"
+    assert after > before, f"{name}: expected: started later than {before}; seen: {after}"
+    assert edited.back.resources == (), f"{name}: expected: as planned; seen: {edited.back}"
+    assert edited.answer.data, f"expected: products; seen: {edited.answer}"
+    for pair in flows.all_pairs(plan):
+        flows.assert_flow(edited.matrix, pair, plan)
+    assert edited.told.ok, f"{name}: expected: the edited plan, also for the workstation; seen: {edited.told}"

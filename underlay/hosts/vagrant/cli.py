@@ -5,16 +5,23 @@ from __future__ import annotations
 import logging
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from underlay import needs, packages
 from underlay.errors import NotReady, Problem
 from underlay.hosts.vagrant import environment as vmenv
 from underlay.repository import REPOSITORY
+from underlay.wait import NotYet, until
 
 # Imported, python-vagrant logs that vagrant is missing; whoever calls it says so better.
 logging.getLogger("vagrant").setLevel(logging.ERROR)
 import vagrant  # noqa: E402
+
+#: What Vagrant says while another one of its processes holds a machine (its locales/en.yml: machine_locked,
+#: machine_action_locked).
+_HELD = ("because it is locked", "another process is already executing an action")
 
 
 class Client(vagrant.Vagrant):
@@ -23,13 +30,32 @@ class Client(vagrant.Vagrant):
     def _make_vagrant_command(self, args: Sequence[str | None]) -> list[str]:
         return [*vmenv.inside((require(),)), *(word for word in args if word is not None)]
 
-    def ssh_configuration(self) -> str:
-        """Return what an ssh-config must say to reach the machines; NotReady when Vagrant cannot tell."""
-        try:
-            return str(self.ssh_config())  # type: ignore[no-untyped-call]
-        except subprocess.CalledProcessError as error:
-            what = f"Vagrant does not say how to reach the machines: {error}"
-            raise NotReady(Problem("vagrant", what, "see: ./lab vagrant status")) from error
+    def ssh_configuration(self, patience_s: float) -> str:
+        """Return what an ssh-config must say to reach the machines; NotReady when Vagrant cannot tell.
+
+        For ``patience_s`` seconds it waits for another Vagrant that holds a machine.
+        """
+        return until(
+            self._ssh_configuration,
+            deadline_s=patience_s,
+            what="an answer of Vagrant on how to reach the machines",
+            where="vagrant",
+            hint="wait until the other vagrant command has ended",
+            slowest=1.0,
+        )
+
+    def _ssh_configuration(self) -> str | NotYet:
+        with tempfile.TemporaryFile("w+") as file:
+            self.err_cm = lambda: nullcontext(file)
+            try:
+                return str(self.ssh_config())  # type: ignore[no-untyped-call]
+            except subprocess.CalledProcessError as error:
+                file.seek(0)
+                said = " ".join(file.read().split()) or str(error)
+        if any(words in said for words in _HELD):
+            return NotYet(said)
+        what = f"Vagrant does not say how to reach the machines: {said}"
+        raise NotReady(Problem("vagrant", what, "see: ./lab vagrant status"))
 
 
 def client() -> Client:

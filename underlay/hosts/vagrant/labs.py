@@ -313,7 +313,7 @@ def _look(name: str) -> VagrantLab | Problem:
         # Imported here: only who found new machines needs it.
         from underlay.hosts.vagrant.cli import client
 
-        text = client().ssh_configuration()
+        text = client().ssh_configuration(plan.timeouts.ready)
         sockets = socket_directory(machines)
         durable.replace(config, ssh.config(text, machines=machines, sockets=sockets, connect_s=plan.timeouts.connect))
     slow = any(hypervisor.emulated(machine) for machine in machines.values())

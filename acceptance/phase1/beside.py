@@ -1,0 +1,113 @@
+"""Two phases on one host: either comes first, and either goes first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from acceptance.kernel import Snapshot, snapshot
+from acceptance.phase1 import flows
+from acceptance.phase1.flows import Matrix
+from acceptance.provisioning import Report, phases_on, provision
+from acceptance.traffic import Attempt, Listener, Outcome, Prober
+from underlay.hosts.base import Host, Lab
+
+_FIRST = "phase1"
+#: A phase of the tests' own: a namespace behind a bridge that may go anywhere (tests/provision/second/phase9.py).
+_SECOND, _PROGRAM = "phase9", "tests.provision.second"
+_SPACE, _SUBNET = "ninth-1", "198.18.9.0/24"
+FORWARDING, _POLICY = "net.ipv4.ip_forward", ":FORWARD "
+
+
+def settings(state: Snapshot) -> tuple[str, list[str]]:
+    """Return whether a host forwards, and its policy."""
+    policy = [line for line in state.plain_rules() if line.startswith(_POLICY)]
+    return state.root.parameters[FORWARDING], policy
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The host at one moment: what `check` says of each phase that should be on, and what its traffic does.
+
+    ``told`` are the phases that the host itself says are on.
+    """
+
+    checks: Mapping[str, Report]
+    told: frozenset[str]
+    matrix: Matrix | None
+    second: Outcome | None
+    state: Snapshot
+
+    @property
+    def settings(self) -> tuple[str, list[str]]:
+        """Whether the host forwards, and its policy."""
+        return settings(self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Step by step: the second comes, the first goes, the second goes; both come; the second goes.
+
+    ``reports`` are those of all steps, ``before`` is the host before them.
+    """
+
+    host: str
+    reports: Mapping[str, Report]
+    both: Moment
+    second_alone: Moment
+    bare: Moment
+    both_again: Moment
+    first_alone: Moment
+    before: Snapshot
+
+
+def _do(host: Host, verb: str, phase: str) -> Report:
+    return provision(host, verb) if phase == _FIRST else provision(host, verb, _SECOND, program=_PROGRAM)
+
+
+def _moment(lab: Lab, host: Host, *on: str) -> Moment:
+    return Moment(
+        checks={phase: _do(host, "check", phase) for phase in on},
+        told=phases_on(host, _PROGRAM),
+        matrix=flows.measure(lab, (flows.SERVICE,)) if _FIRST in on else None,
+        second=_second_goes_out(lab, host) if _SECOND in on else None,
+        state=snapshot(host),
+    )
+
+
+def _second_goes_out(lab: Lab, host: Host) -> Outcome:
+    """Connect from the second phase's namespace to another host, which is shown the way back."""
+    away = next(item for item in lab.hosts.values() if item.name != host.name)
+    with ExitStack() as stack:
+        stack.callback(away.run, ["ip", "route", "delete", _SUBNET], check=False)
+        away.run(["ip", "route", "add", _SUBNET, "via", str(host.address)])
+        listening = stack.enter_context(Prober(away, lab.plan).listening([Listener("tcp")]))
+        goal = Attempt("tcp", str(away.address), listening.ports[0], _SPACE, reply=True)
+        # Where phase 1 is not, nothing counts what it denies.
+        return Prober(host, lab.plan, chain=None).one(goal)
+
+
+def tell(lab: Lab, host: Host, before: Snapshot) -> Story:
+    """Go through the steps on a host with services; at the end phase 1 is on it alone, whatever happened."""
+    reports: dict[str, Report] = {}
+
+    def do(verb: str, phase: str) -> None:
+        reports[f"{len(reports) + 1}: {verb} {phase}"] = _do(host, verb, phase)
+
+    try:
+        do("converge", _SECOND)
+        both = _moment(lab, host, _FIRST, _SECOND)
+        do("remove", _FIRST)
+        second_alone = _moment(lab, host, _SECOND)
+        do("remove", _SECOND)
+        bare = _moment(lab, host)
+        do("converge", _SECOND)
+        do("converge", _FIRST)
+        both_again = _moment(lab, host, _FIRST, _SECOND)
+        do("remove", _SECOND)
+        first_alone = _moment(lab, host, _FIRST)
+    finally:
+        _do(host, "remove", _SECOND)
+        reports["at the end: converge"] = _do(host, "converge", _FIRST)
+    return Story(host.name, reports, both, second_alone, bare, both_again, first_alone, before)
