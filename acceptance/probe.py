@@ -15,7 +15,6 @@ import os
 import selectors
 import socket
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from typing import TypedDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from acceptance.counted import Look
 from acceptance.inside import inside
 
 #: Seconds between two looks at the counter while an answer is awaited.
@@ -79,20 +79,16 @@ class Counter:
     """The packets that the rules of one chain have counted; without a chain always 0. ``limit``: seconds of a look."""
 
     def __init__(self, chain: str | None, limit: float) -> None:
-        self._chain = chain
-        self._limit = limit
+        self._look = None if chain is None else Look(chain, limit)
         self.last = 0
 
     def __bool__(self) -> bool:
-        return self._chain is not None
+        return self._look is not None
 
     def read(self) -> int:
         """Return the number of packets; ``last`` keeps it."""
-        if self._chain is None:
-            return 0
-        argv = ["iptables", "-w", "-t", "filter", "-L", self._chain, "-v", "-x", "-n"]
-        text = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=self._limit).stdout
-        self.last = sum(int(line.split()[0]) for line in text.splitlines()[2:])
+        if self._look is not None:
+            self.last = self._look.packets()
         return self.last
 
 

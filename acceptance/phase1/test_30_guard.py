@@ -10,7 +10,17 @@ import pytest
 
 from acceptance.kernel import packets
 from acceptance.phase1.cases import OUTSIDE, Seat, seats
-from acceptance.traffic import DNS_PORT, NO_ERROR, Attempt, Listener, Outcome, Prober, dns_answer, dns_question
+from acceptance.traffic import (
+    DENY_CHAIN,
+    DNS_PORT,
+    NO_ERROR,
+    Attempt,
+    Listener,
+    Outcome,
+    Prober,
+    dns_answer,
+    dns_question,
+)
 from underlay.hosts.base import Lab, Machine
 from underlay.topology import Plan, Tier
 
@@ -115,3 +125,17 @@ def _route(machine: Machine, tier: Tier, home: Machine) -> Iterator[None]:
         yield
     finally:
         machine.run(["ip", "route", "delete", *words])
+
+
+def test_looks_at_the_deny_counter_see_what_iptables_sees(
+    lab: Lab, plan: Plan, probers: Probers, busy_host: str
+) -> None:
+    host, prober = lab.hosts[busy_host], probers[busy_host]
+    seat = next(seat for seat in seats(plan) if seat.service.host == busy_host)
+    goal = Attempt("tcp", str(plan.host(busy_host).address.ip), seat.service.port, seat.replica.namespace)
+    before = packets(host, f"-A {DENY_CHAIN} ")
+    looks = prober.attempt([goal] * 3)
+    rise = packets(host, f"-A {DENY_CHAIN} ") - before
+    seen = [outcome.denied for outcome in looks]
+    assert all(seen), f"{busy_host}: expected: each attempt is counted; seen: {seen}: {looks[0]}"
+    assert sum(seen) == rise, f"{busy_host}: expected: {rise} packets, as iptables says; seen: {seen}"

@@ -111,28 +111,22 @@ def workstation(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Workstati
     return Workstation(lab, tmp_path_factory.mktemp("workstation"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def found(lab: Lab, workstation: Workstation) -> Iterator[Path]:
-    """Lend the plan that was found. It is up again afterwards, whatever happened."""
+    """Lend the plan that was found. All hosts have power, and it is up again, when all is over, whatever happened."""
     file = workstation.write("found.yaml", lab.recorded)
     yield file
+    for host in lab.hosts.values():
+        host.power_on()
     workstation.good(file, "converge", "phase1")
 
 
 @pytest.fixture(scope="module")
-def edited(lab: Lab, workstation: Workstation) -> Iterator[Edited]:
-    """Go through the steps. All hosts have power and the plan that was found again afterwards, whatever happened."""
+def edited(lab: Lab, workstation: Workstation, found: Path) -> Edited:
+    """Go through the steps; until the module's end the plan that is up is the edited one."""
     if not lab.recorded.published:
         pytest.skip("the plan publishes nothing")
-    file = workstation.write("found.yaml", lab.recorded)
-    try:
-        yield _edit(lab, workstation)
-    finally:
-        for host in lab.hosts.values():
-            host.power_on()
-        workstation.good(file, "converge", "phase1")
-        workstation.good(file, "check", "phase1")
-        workstation.good(file, "status")
+    return _edit(lab, workstation)
 
 
 def _edit(lab: Lab, workstation: Workstation) -> Edited:
@@ -200,8 +194,7 @@ def _answered(ask: Callable[[], Outcome]) -> Callable[[], Outcome | NotYet]:
     return probe
 
 
-@pytest.mark.usefixtures("found")
-def test_an_edit_of_one_host_is_told_to_all(lab: Lab, workstation: Workstation) -> None:
+def test_an_edit_of_one_host_is_told_to_all(lab: Lab, workstation: Workstation, found: Path) -> None:
     if not lab.recorded.published or len(lab.hosts) == 1:
         pytest.skip("the plan publishes nothing, or has one host")
     edited = _moved_port(lab.recorded)
@@ -212,6 +205,7 @@ def test_an_edit_of_one_host_is_told_to_all(lab: Lab, workstation: Workstation) 
     assert "the other hosts know the changed plan too" in done.stderr, f"seen: {done.stderr}"
     report = provision(lab.hosts[entry.host], "check")
     assert report.exit_code == int(Exit.CHECK_FAILED), f"{entry.host}: expected: it knows what it lacks; seen: {report}"
+    workstation.good(found, "converge", "phase1")
 
 
 def test_a_host_that_was_not_told_of_a_change_is_named(lab: Lab, workstation: Workstation, found: Path) -> None:
@@ -243,7 +237,7 @@ def test_a_plan_that_moves_a_host_is_refused_before_anything_is_touched(
     workstation.good(found, "status")
 
 
-# The last ones: until their end the plan that is up is the edited one.
+# From here on the plan that is up is the edited one.
 
 
 def test_an_edit_is_a_difference_until_it_is_converged(edited: Edited) -> None:

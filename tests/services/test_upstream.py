@@ -17,7 +17,8 @@ from services.common.upstream import Resolver, Upstream, UpstreamTimeouts
 from tests.services.fakes import http_server
 
 FIRST, SECOND = "127.0.0.1", "127.0.0.2"
-TIMEOUTS = UpstreamTimeouts(connect=0.3, read=0.3, total=2, resolve=60, avoid=60)
+#: Seconds, long enough for a machine that has much else to do.
+TIMEOUTS = UpstreamTimeouts(connect=2, read=2, total=10, resolve=60, avoid=60)
 
 
 def _app(name: str, seen: Counter[str]) -> Flask:
