@@ -24,6 +24,8 @@ from acceptance.inside import inside
 #: Kernel parameters that are compared, below /proc/sys/net: a directory, and the files in it (None: all).
 _SYSCTL = "/proc/sys/net"
 _PARAMETERS = (("ipv4", None), ("ipv4/conf/*", None), ("ipv6/conf/*", ("disable_ipv6",)), ("bridge", None))
+#: Bytes of a parameter. The kernel clears a buffer of that size for each read (fs/proc/proc_sysctl.c).
+_MOST = 4096
 #: What ip(8) is asked of each place, in one run.
 _QUESTIONS = ("address show", "route show table all", "rule show")
 #: Places in which phases keep files; what lies there is compared whole.
@@ -68,7 +70,7 @@ def _text(path: str) -> str | None:
     try:
         file = os.open(path, os.O_RDONLY)
         try:
-            return os.read(file, 1 << 16).decode().strip()
+            return os.read(file, _MOST).decode().strip()
         finally:
             os.close(file)
     except (OSError, UnicodeError):
