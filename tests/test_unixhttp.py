@@ -92,6 +92,14 @@ def test_a_refusal_is_an_answer(server: Path) -> None:
     assert request(server, "GET", "/x?y=1", timeout=_SECONDS) == Answer(404, "Not Found", b"no /x?y=1")
 
 
+def test_an_answer_before_all_was_asked_is_an_answer(tmp_path: Path) -> None:
+    """As of a server that refuses, and hangs up, when it has seen the headers: the rest cannot be sent any more."""
+    more = bytes(1 << 24)  # than any socket holds
+    with _says(tmp_path / "socket", b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"):
+        answer = request(tmp_path / "socket", "POST", "/RPC2", timeout=_SECONDS, body=more)
+    assert answer == Answer(401, "Unauthorized", b"no")
+
+
 @pytest.mark.parametrize("text", [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"])
 def test_what_is_no_whole_answer_in_http_is_an_error_of_the_connection(tmp_path: Path, text: bytes) -> None:
     with _says(tmp_path / "socket", text), pytest.raises(ConnectionError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -37,7 +38,9 @@ def request(
     """
     connection = _Connection(path, timeout)
     try:
-        connection.request(method, target, body.encode() if isinstance(body, str) else body, dict(headers))
+        # A server may answer, and close, before it has read all of a request; the answer is there to be read then.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.request(method, target, body.encode() if isinstance(body, str) else body, dict(headers))
         response = connection.getresponse()
         return Answer(response.status, response.reason, response.read())
     except http.client.HTTPException as error:
