@@ -290,10 +290,17 @@ def _dns_packet(data: bytes) -> str:
 
 def collect(control: str) -> list[list[str]]:
     """Return what each listener saw, and end them."""
+    text = ""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-        link.connect(bytes.fromhex(control))
-        with link.makefile() as answer:
-            found: list[list[str]] = json.load(answer)
+        try:
+            link.connect(bytes.fromhex(control))
+            with link.makefile() as answer:
+                text = answer.read()
+        except (ConnectionRefusedError, ConnectionResetError):
+            pass
+    if not text:
+        raise SystemExit("the listener has ended by itself: what was tried meanwhile outlived it")
+    found: list[list[str]] = json.loads(text)
     return found
 
 
@@ -330,11 +337,15 @@ def main() -> None:
             counter = Counter(request["chain"], request["limit"])
             value = counter.read()
             results: list[Outcome] = []
+            late: list[str] = []
             for item in request["attempts"]:
-                if sum(result["outcome"] == "timeout" for result in results) >= request["patience"]:
+                if len(late) >= request["patience"]:
                     outcome = _nothing("untried")  # so much is broken that the rest would only take long
+                    outcome["error"] = f"({len(late)} timed out before it, the first of them {late[0]})"
                 else:
                     outcome, value = attempt(item, request["timeout"], counter, value)
+                    if outcome["outcome"] == "timeout":
+                        late.append(f"{item['kind']} from {item['namespace']} to {item['address']}:{item['port']}")
                 results.append(outcome)
             answer: object = results
         case "listen":
