@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -101,6 +101,43 @@ def test_no_egress_is_refused(departures: Departures, confined_seat: Seat, plan:
     _needs_another_host(departures, confined_seat)
     departures.control[confined_seat.service.host].assert_connected()
     departures.outcomes[confined_seat.replica.name].assert_refused(plan.timeouts.connect)
+
+
+@dataclass(frozen=True, slots=True)
+class Sorties:
+    """What came of going out by each protocol, to another host and to the outside: by host, and by confined replica."""
+
+    controls: Mapping[str, Sequence[Outcome]]
+    outcomes: Mapping[str, Sequence[Outcome]]
+
+
+@pytest.fixture(scope="module")
+def sorties(lab: Lab, plan: Plan, probers: Probers) -> Sorties:
+    """Go out from each host, and from its namespaces that may not, in one run a host and goal."""
+    controls: dict[str, list[Outcome]] = {}
+    found: dict[str, list[Outcome]] = {}
+    for host in lab.hosts.values():
+        here = [seat for seat in seats(plan) if seat.service.host == host.name and not seat.service.egress]
+        for goal in (*(item for item in lab.hosts.values() if item.name != host.name), lab.outside) if here else ():
+            with probers[goal.name].listening([Listener("tcp"), Listener("udp")]) as listening:
+                tcp, udp = listening.ports
+                ways = [("tcp", tcp), ("udp", udp), ("icmp", len(found) + 1)]
+                spaces = [None, *(seat.replica.namespace for seat in here)]
+                attempts = [Attempt(kind, str(goal.address), port, space) for space in spaces for kind, port in ways]
+                results = iter(probers[host.name].attempt(attempts))
+                for name, place in ((host.name, controls), *((seat.replica.name, found) for seat in here)):
+                    place.setdefault(name, []).extend(next(results) for _ in ways)
+    return Sorties(controls, found)
+
+
+def test_no_egress_by_any_protocol_to_anywhere(sorties: Sorties, confined_seat: Seat, plan: Plan) -> None:
+    for outcome in sorties.controls[confined_seat.service.host]:
+        outcome.assert_connected()
+    for outcome in sorties.outcomes[confined_seat.replica.name]:
+        if outcome.attempt.kind == "tcp":
+            outcome.assert_refused(plan.timeouts.connect)
+        else:
+            outcome.assert_dropped()
 
 
 @pytest.fixture(scope="module")

@@ -89,33 +89,6 @@ def test_service_reads_its_own_secret_and_no_other(apart: Mapping[str, Apart], s
     )
 
 
-#: What a service is told of its database, as its process has it; and psql(1), by that and nothing else.
-_ASK = r"""
-eval "$(tr '\0' '\n' <"/proc/$1/environ" | sed -n "s/^\(DATABASE_[A-Z_]*\)=\(.*\)$/\1='\2'/p")"
-test -z "$2" || export PGPASSWORD="$(cat "$DATABASE_PASSWORD_FILE")"
-exec psql --no-psqlrc -wqtA -h "$DATABASE_HOST" -p "$DATABASE_PORT" -U "$DATABASE_USER" -d "$DATABASE_NAME" -c "
-    SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls
-    FROM pg_roles WHERE rolname = current_user"
-"""
-
-
-def test_database_asks_for_the_password_and_gives_no_privilege(
-    lab: Lab, apart: Mapping[str, Apart], database_user: Seat
-) -> None:
-    name, host, space = (
-        database_user.replica.name,
-        lab.hosts[database_user.service.host],
-        database_user.replica.namespace,
-    )
-    pid = min(apart[host.name].processes[space])
-    with_password, without = (
-        host.run(["sh", "-c", _ASK, "sh", pid, word], namespace=space, check=False) for word in ("yes", "")
-    )
-    assert with_password.stdout.strip() == "f", f"{name}: expected: a role without privileges; seen: {with_password}"
-    assert not without.ok, f"{name}: expected: it is asked for its password; seen: let in without one"
-    assert "no password supplied" in without.stderr, f"{name}: expected: it is asked for its password; seen: {without}"
-
-
 def test_service_reads_its_own_memory_and_no_other(apart: Mapping[str, Apart], seat: Seat) -> None:
     here = apart[seat.service.host]
     user = here.user_of(seat)

@@ -32,6 +32,7 @@ INSERT INTO products (id, name, price, stock) VALUES
 ON CONFLICT DO NOTHING;
 
 -- Each service may do what it does and no more: nobody changes a price, an order is never changed or deleted.
+REVOKE TEMPORARY ON DATABASE :"DBNAME" FROM PUBLIC;
 GRANT SELECT ON products TO :"product_role";
 GRANT SELECT, UPDATE (stock) ON products TO :"order_role";
 GRANT SELECT, INSERT ON orders TO :"order_role";

@@ -705,13 +705,14 @@ INSERT INTO products (id, name, price, stock) VALUES
 ON CONFLICT DO NOTHING;
 
 -- Each service may do what it does and no more: nobody changes a price, an order is never changed or deleted.
+REVOKE TEMPORARY ON DATABASE :"DBNAME" FROM PUBLIC;
 GRANT SELECT ON products TO :"product_role";
 GRANT SELECT, UPDATE (stock) ON products TO :"order_role";
 GRANT SELECT, INSERT ON orders TO :"order_role";
 
 COMMIT;
 
-COMMENT ON DATABASE "shop" IS '15d77a0f5e2a98236566c60576ccd303b38da942babfeab1bb928b1fbb3d786a';
+COMMENT ON DATABASE "shop" IS '88fe55939271ca64b6e026ea6e2fe58ba208af76f634015d32994997417f1598';
 END
 
 

@@ -1,0 +1,54 @@
+"""Ports: between all replicas every port but the service's own is closed, whether anybody listens there or not."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Mapping, Sequence
+
+import pytest
+
+from acceptance.phase1 import flows
+from acceptance.phase1.flows import Pair
+from acceptance.traffic import DNS_PORT, Attempt, Outcome, Prober
+from underlay.hosts.base import Lab
+from underlay.topology import Plan
+
+Knocks = Mapping[str, Sequence[Outcome]]
+_SEED_VARIABLE = "UNDERLAY_PORTS_SEED"
+#: Ports of chance, so many of each range: those of root's (RFC 6335, section 6), and all others.
+_LOW, _HIGH, _EACH = range(1, 1024), range(1024, 65536), 2
+
+
+@pytest.fixture(scope="module")
+def knocks(lab: Lab, plan: Plan) -> Knocks:
+    """Knock at all of them, in one run a host; by pair."""
+    seed = int(os.environ.get(_SEED_VARIABLE) or random.SystemRandom().randrange(2**32))
+    print(f"seed {seed}; to repeat: {_SEED_VARIABLE}={seed}")
+    chance = random.Random(seed)  # noqa: S311 - to repeat a run
+    some = [*chance.sample(_LOW, _EACH), *chance.sample(_HIGH, _EACH)]
+    found: dict[str, list[Outcome]] = {}
+    for name, host in lab.hosts.items():
+        pairs = [pair for pair in flows.all_pairs(plan) if pair.source_service.host == name]
+        attempts = {pair.name: list(_attempts(plan, pair, some)) for pair in pairs}
+        results = iter(Prober(host, plan).attempt([item for each in attempts.values() for item in each]))
+        found |= {pair: [next(results) for _ in each] for pair, each in attempts.items()}
+    return found
+
+
+def _attempts(plan: Plan, pair: Pair, some: Sequence[int]) -> Iterator[Attempt]:
+    """Yield each port of the plan by TCP but the service's own, that one by UDP, DNS by both, and some by either."""
+    planned = {service.port for service in plan.services} | {entry.port for entry in plan.published}
+    own, address, space = pair.target_service.port, str(pair.target.ip), pair.source.namespace
+    for port in sorted({*planned, DNS_PORT, plan.tunnel.port, *some} - {own}):
+        yield Attempt("tcp", address, port, space)
+    for port in sorted({own, DNS_PORT, some[-1]}):
+        yield Attempt("udp", address, port, space)
+
+
+def test_every_other_port_is_denied(knocks: Knocks, pair: Pair, plan: Plan) -> None:
+    for outcome in knocks[pair.name]:
+        if outcome.attempt.kind == "tcp":
+            outcome.assert_refused(plan.timeouts.connect)
+        else:
+            outcome.assert_dropped()
