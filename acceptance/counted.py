@@ -36,10 +36,17 @@ class Look:
         self._request = _HEAD.pack(_HEAD.size + len(body), _GET_RULE, _REQUEST_DUMP, 0, 0) + body
 
     def packets(self) -> int:
-        """Return how many packets the rules of the chain have counted. LookupError when it has no rule."""
+        """Return how many packets the rules of the chain have counted.
+
+        LookupError when it has no rule, RuntimeError without an answer.
+        """
         while True:
-            self._socket.send(self._request)
-            rules, whole = self._answer()
+            try:
+                self._socket.send(self._request)
+                rules, whole = self._answer()
+            except OSError as error:
+                # Not to be taken for what became of the attempt that is looked after.
+                raise RuntimeError(f"the kernel does not say what {self._chain} has counted: {error}") from error
             if whole:
                 break
         if not rules:
@@ -56,10 +63,10 @@ class Look:
                 length, kind, flags, _, _ = _HEAD.unpack_from(data)
                 body, data = data[_HEAD.size : length], data[_aligned(length) :]
                 whole = whole and not flags & _INTERRUPTED
-                if kind == _ERROR:
+                if kind in {_ERROR, _DONE}:
                     (code,) = struct.unpack_from("=i", body)
-                    raise OSError(-code, os.strerror(-code), self._chain)
-                if kind == _DONE:
+                    if code:
+                        raise OSError(-code, os.strerror(-code))
                     return rules, whole
                 rules.append(_counted(body[_FAMILY.size :]))
 

@@ -15,7 +15,7 @@ from underlay.hosts.base import Host, Lab
 
 _FIRST = "phase1"
 #: A phase of the tests' own: a namespace behind a bridge that may go anywhere (tests/provision/second/phase9.py).
-_SECOND, _PROGRAM = "phase9", "tests.provision.second"
+_SECOND, PROGRAM = "phase9", "tests.provision.second"
 _SPACE, _SUBNET = "ninth-1", "198.18.9.0/24"
 FORWARDING, _POLICY = "net.ipv4.ip_forward", ":FORWARD "
 
@@ -63,13 +63,13 @@ class Story:
 
 
 def _do(host: Host, verb: str, phase: str) -> Report:
-    return provision(host, verb) if phase == _FIRST else provision(host, verb, _SECOND, program=_PROGRAM)
+    return provision(host, verb) if phase == _FIRST else provision(host, verb, _SECOND, program=PROGRAM)
 
 
 def _moment(lab: Lab, host: Host, *on: str) -> Moment:
     return Moment(
         checks={phase: _do(host, "check", phase) for phase in on},
-        told=phases_on(host, _PROGRAM),
+        told=phases_on(host, PROGRAM),
         matrix=flows.measure(lab, (flows.SERVICE,)) if _FIRST in on else None,
         second=_second_goes_out(lab, host) if _SECOND in on else None,
         state=snapshot(host),

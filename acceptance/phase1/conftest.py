@@ -141,9 +141,6 @@ def story(lab: Lab, plan: Plan, last_seen: LastSeen) -> Story:
 
 
 @pytest.fixture(scope="session")
-def cycles(lab: Lab, story: Story) -> Mapping[str, Cycle]:
-    """Phase 1 removed and made again, once for the modules that look at it; by host.
-
-    After the story of two phases: what phase 1 leaves as the last one is what is left then.
-    """
+def cycles(lab: Lab, converged: None) -> Mapping[str, Cycle]:
+    """Phase 1 removed and made again, once for the modules that look at it; by host."""
     return turn(lab)

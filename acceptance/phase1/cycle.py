@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from acceptance.kernel import Snapshot, snapshot
+from acceptance.phase1.beside import PROGRAM
 from acceptance.provisioning import Report, command, phases_on, provision
 from underlay.hosts.base import Host, Lab
 from underlay.process import Completed
@@ -55,7 +56,7 @@ def _turn(lab: Lab, host: Host) -> Cycle:
     try:
         made = snapshot(host, files=True)
         first_removal = provision(host, "remove")
-        phases_left = phases_on(host)
+        phases_left = phases_on(host, PROGRAM)
         removed = snapshot(host, files=True)
         settings = _settings(removed)
         programs_left = host.run(["supervisorctl", "status"], check=False).stdout.strip()

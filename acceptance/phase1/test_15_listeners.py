@@ -1,4 +1,4 @@
-"""What listens: in each namespace the service alone, on its own port; on the tiers' gateways DNS alone."""
+"""What listens: in each namespace the service alone, on its own port; by the addresses of tiers DNS alone."""
 
 from __future__ import annotations
 

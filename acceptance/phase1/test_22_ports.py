@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import pytest
 
@@ -14,17 +15,23 @@ from acceptance.traffic import DNS_PORT, Attempt, Outcome, Prober
 from underlay.hosts.base import Lab
 from underlay.topology import Plan
 
-Knocks = Mapping[str, Sequence[Outcome]]
 _SEED_VARIABLE = "UNDERLAY_PORTS_SEED"
 #: Ports of chance, so many of each range: those of root's (RFC 6335, section 6), and all others.
 _LOW, _HIGH, _EACH = range(1, 1024), range(1024, 65536), 2
+
+
+@dataclass(frozen=True, slots=True)
+class Knocks:
+    """What came of it by pair, and what the ports of chance were chosen by."""
+
+    seed: int
+    outcomes: Mapping[str, Sequence[Outcome]]
 
 
 @pytest.fixture(scope="module")
 def knocks(lab: Lab, plan: Plan) -> Knocks:
     """Knock at all of them, in one run a host; by pair."""
     seed = int(os.environ.get(_SEED_VARIABLE) or random.SystemRandom().randrange(2**32))
-    print(f"seed {seed}; to repeat: {_SEED_VARIABLE}={seed}")
     chance = random.Random(seed)  # noqa: S311 - to repeat a run
     some = [*chance.sample(_LOW, _EACH), *chance.sample(_HIGH, _EACH)]
     found: dict[str, list[Outcome]] = {}
@@ -33,7 +40,7 @@ def knocks(lab: Lab, plan: Plan) -> Knocks:
         attempts = {pair.name: list(_attempts(plan, pair, some)) for pair in pairs}
         results = iter(Prober(host, plan).attempt([item for each in attempts.values() for item in each]))
         found |= {pair: [next(results) for _ in each] for pair, each in attempts.items()}
-    return found
+    return Knocks(seed, found)
 
 
 def _attempts(plan: Plan, pair: Pair, some: Sequence[int]) -> Iterator[Attempt]:
@@ -47,7 +54,8 @@ def _attempts(plan: Plan, pair: Pair, some: Sequence[int]) -> Iterator[Attempt]:
 
 
 def test_every_other_port_is_denied(knocks: Knocks, pair: Pair, plan: Plan) -> None:
-    for outcome in knocks[pair.name]:
+    print(f"to repeat: {_SEED_VARIABLE}={knocks.seed}")
+    for outcome in knocks.outcomes[pair.name]:
         if outcome.attempt.kind == "tcp":
             outcome.assert_refused(plan.timeouts.connect)
         else:

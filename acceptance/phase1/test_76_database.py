@@ -25,6 +25,7 @@ _OWN = "own"
 #: What the database says of who is not let in: by pg_hba.conf, and by the password.
 _NO_ENTRY, _WRONG, _NONE = "no pg_hba.conf entry", "password authentication failed", "no password supplied"
 
+_PRIVILEGED = "(rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)"
 #: Statements, and which programs' roles may have them succeed. Each is undone.
 _STATEMENTS: Mapping[str, frozenset[Program]] = {
     "SELECT id, name, price, stock FROM products": frozenset({Program.PRODUCT, Program.ORDER}),
@@ -75,6 +76,9 @@ def test_service_is_let_in_as_itself_with_its_password_alone(login: Login, datab
     other = next(role for role in (Program.PRODUCT.value, Program.ORDER.value) if role != own)
     good = login(_OWN)
     assert (good.ok, good.stdout.strip()) == (True, "1"), f"{name}: expected: it is let in; seen: {good}"
+    question = f"SELECT {_PRIVILEGED} FROM pg_roles WHERE rolname = current_user;"  # noqa: S608 - ours
+    privileged = login(_OWN, say=question).stdout.strip()
+    assert privileged == "f", f"{name}: expected: a role without privileges; seen: {privileged}"
     refused = {
         "without a password": (login(""), _NONE),
         "with a wrong password": (login(secrets.token_hex()), _WRONG),
@@ -105,8 +109,7 @@ def test_no_role_but_the_superuser_has_a_privilege(shop: Shop) -> None:
     if shop.instance(Program.POSTGRES) is None:
         pytest.skip("the plan has no database")
     privileged = shop.query(
-        "SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles "
-        "WHERE rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls"
+        f"SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE {_PRIVILEGED}"  # noqa: S608 - ours
     )
     assert privileged == "postgres", f"expected: postgres alone has privileges; seen: {privileged}"
     roles = shop.query("SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE rolcanlogin")

@@ -119,6 +119,8 @@ def found(lab: Lab, workstation: Workstation) -> Iterator[Path]:
     for host in lab.hosts.values():
         host.power_on()
     workstation.good(file, "converge", "phase1")
+    workstation.good(file, "check", "phase1")
+    workstation.good(file, "status")
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +143,7 @@ def _edit(lab: Lab, workstation: Workstation) -> Edited:
     checked, asked = workstation.run(file, "check", "phase1"), workstation.run(file, "status", "--json")
     workstation.good(file, "converge", "phase1")
     said = workstation.good(file, "status")
+    workstation.good(file, "check", "phase1")
     served()
     at_old = workstation.ask(old.port)
 
@@ -200,12 +203,16 @@ def test_an_edit_of_one_host_is_told_to_all(lab: Lab, workstation: Workstation, 
     edited = _moved_port(lab.recorded)
     file, entry = workstation.write("edited.yaml", edited), edited.published[0]
     other = next(name for name in lab.hosts if name != entry.host)
-    done = workstation.run(file, "converge", "phase1", "--host", other)
-    assert done.ok, f"expected: exit 0; seen: {done}"
-    assert "the other hosts know the changed plan too" in done.stderr, f"seen: {done.stderr}"
-    report = provision(lab.hosts[entry.host], "check")
-    assert report.exit_code == int(Exit.CHECK_FAILED), f"{entry.host}: expected: it knows what it lacks; seen: {report}"
-    workstation.good(found, "converge", "phase1")
+    try:
+        done = workstation.run(file, "converge", "phase1", "--host", other)
+        assert done.ok, f"expected: exit 0; seen: {done}"
+        assert "the other hosts know the changed plan too" in done.stderr, f"seen: {done.stderr}"
+        report = provision(lab.hosts[entry.host], "check")
+        assert report.exit_code == int(Exit.CHECK_FAILED), (
+            f"{entry.host}: expected: it knows what it lacks; seen: {report}"
+        )
+    finally:
+        workstation.good(found, "converge", "phase1")
 
 
 def test_a_host_that_was_not_told_of_a_change_is_named(lab: Lab, workstation: Workstation, found: Path) -> None:

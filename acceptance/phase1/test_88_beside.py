@@ -55,7 +55,7 @@ def test_phase_1_stays_whole_when_a_second_phase_goes(story: Story, plan: Plan) 
 def test_last_phase_puts_the_hosts_own_settings_back_whichever_it_is(story: Story, cycles: Mapping[str, Cycle]) -> None:
     """What the first one found is what the last one leaves, though each found what the other had made.
 
-    Phase 1 is the last one when it is next taken away, which is the beginning of its cycle.
+    Phase 1 is the last one when it is next taken away: at the beginning of its cycle, which comes after the story.
     """
     cycle, where = cycles[story.host], story.host
     for told, state in ((story.bare.told, story.bare.state), (cycle.phases_left, cycle.removed)):

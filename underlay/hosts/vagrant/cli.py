@@ -45,13 +45,15 @@ class Client(vagrant.Vagrant):
         )
 
     def _ssh_configuration(self) -> str | NotYet:
-        with tempfile.TemporaryFile("w+") as file:
-            self.err_cm = lambda: nullcontext(file)
+        with tempfile.TemporaryFile("w+", errors="replace") as file:
+            before, self.err_cm = self.err_cm, lambda: nullcontext(file)
             try:
                 return str(self.ssh_config())  # type: ignore[no-untyped-call]
             except subprocess.CalledProcessError as error:
                 file.seek(0)
                 said = " ".join(file.read().split()) or str(error)
+            finally:
+                self.err_cm = before
         if any(words in said for words in _HELD):
             return NotYet(said)
         what = f"Vagrant does not say how to reach the machines: {said}"
