@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
 
 from underlay.hosts.base import Machine
 from underlay.hosts.resident import HELPER
 
 _COUNTER = re.compile(r"^\[(\d+):\d+\] ")
+_OWN_NETWORK = "/proc/self/ns/net"
 #: What Docker keeps on a host by itself when it runs (its documentation, "Bridge network driver").
 _DOCKER_BRIDGE = "docker0"
 #: What stands in the words of a process of this suite. What the helper on a host forks has the helper's.
@@ -174,6 +176,11 @@ def packets(machine: Machine, pattern: str) -> int:
     rules = machine.run(["iptables-save", "--counters"]).stdout.splitlines()
     counted = ((_COUNTER.match(line), line) for line in rules)
     return sum(int(found[1]) for found, line in counted if found and re.search(pattern, line))
+
+
+def in_own_network(machine: Machine) -> bool:
+    """Whether a machine's network is that of the process that asks: then it is not the lab's to change or to try."""
+    return machine.run(["readlink", _OWN_NETWORK]).stdout.strip() == str(Path(_OWN_NETWORK).readlink())
 
 
 def difference(before: frozenset[str], after: frozenset[str]) -> str:

@@ -44,7 +44,7 @@ def provision(
     return read_report(machine.name, done.returncode, done.stdout, done.stderr)
 
 
-def phases_on(machine: Machine, program: str = PROGRAM) -> frozenset[str]:
+def phases_on(machine: Machine, program: str) -> frozenset[str]:
     """Return the phases that a host says are on, of those that the program knows."""
     said = machine.run(("python3", "-m", program, "status")).stdout
     return frozenset(json.loads(said)["phases"])

@@ -17,12 +17,12 @@ _FIRST = "phase1"
 #: A phase of the tests' own: a namespace behind a bridge that may go anywhere (tests/provision/second/phase9.py).
 _SECOND, PROGRAM = "phase9", "tests.provision.second"
 _SPACE, _SUBNET = "ninth-1", "198.18.9.0/24"
-FORWARDING, _POLICY = "net.ipv4.ip_forward", ":FORWARD "
+FORWARDING, POLICY = "net.ipv4.ip_forward", ":FORWARD "
 
 
 def settings(state: Snapshot) -> tuple[str, list[str]]:
     """Return whether a host forwards, and its policy."""
-    policy = [line for line in state.plain_rules() if line.startswith(_POLICY)]
+    policy = [line for line in state.plain_rules() if line.startswith(POLICY)]
     return state.root.parameters[FORWARDING], policy
 
 

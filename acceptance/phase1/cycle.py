@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from acceptance.kernel import Snapshot, snapshot
-from acceptance.phase1.beside import PROGRAM
+from acceptance.phase1.beside import FORWARDING, POLICY, PROGRAM
 from acceptance.provisioning import Report, command, phases_on, provision
 from underlay.hosts.base import Host, Lab
 from underlay.process import Completed
 
 #: On a host of the lab, where root alone can write: root runs it.
 _SCRIPT = "/run/explained.sh"
-_FORWARDING, _POLICY = "net.ipv4.ip_forward", ":FORWARD "
 #: As on a host that was a router before, and drops what it does not know.
-_OWN_SETTINGS = f"sysctl -qw {_FORWARDING}=1; iptables -w -P FORWARD DROP"
+_OWN_SETTINGS = f"sysctl -qw {FORWARDING}=1; iptables -w -P FORWARD DROP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,8 @@ def turn(lab: Lab) -> Mapping[str, Cycle]:
 
 def _settings(state: Snapshot) -> str:
     """Return the commands that give a host the settings it had."""
-    words = next((line.split() for line in state.rules if line.startswith(_POLICY)), [_POLICY, "ACCEPT"])
-    return f"sysctl -qw {_FORWARDING}={state.root.parameters[_FORWARDING]}; iptables -w -P FORWARD {words[1]}"
+    words = next((line.split() for line in state.rules if line.startswith(POLICY)), [POLICY, "ACCEPT"])
+    return f"sysctl -qw {FORWARDING}={state.root.parameters[FORWARDING]}; iptables -w -P FORWARD {words[1]}"
 
 
 def _turn(lab: Lab, host: Host) -> Cycle:

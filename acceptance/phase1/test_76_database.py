@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from acceptance.phase1.cases import Seat
+from acceptance.phase1.cases import WITH_PASSWORD, Seat
 from acceptance.phase1.shop import Shop
 from underlay.hosts.base import Lab
 from underlay.process import Completed
@@ -25,6 +25,8 @@ _OWN = "own"
 #: What the database says of who is not let in: by pg_hba.conf, and by the password.
 _NO_ENTRY, _WRONG, _NONE = "no pg_hba.conf entry", "password authentication failed", "no password supplied"
 
+#: The roles of services are called like their programs.
+_ROLES = frozenset(program.value for program in WITH_PASSWORD)
 _PRIVILEGED = "(rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)"
 #: Statements, and which programs' roles may have them succeed. Each is undone.
 _STATEMENTS: Mapping[str, frozenset[Program]] = {
@@ -73,7 +75,7 @@ def login(lab: Lab, database_user: Seat) -> Login:
 
 def test_service_is_let_in_as_itself_with_its_password_alone(login: Login, database_user: Seat) -> None:
     name, own = database_user.replica.name, database_user.service.program.value
-    other = next(role for role in (Program.PRODUCT.value, Program.ORDER.value) if role != own)
+    other = next(role for role in _ROLES if role != own)
     good = login(_OWN)
     assert (good.ok, good.stdout.strip()) == (True, "1"), f"{name}: expected: it is let in; seen: {good}"
     question = f"SELECT {_PRIVILEGED} FROM pg_roles WHERE rolname = current_user;"  # noqa: S608 - ours
@@ -113,6 +115,10 @@ def test_no_role_but_the_superuser_has_a_privilege(shop: Shop) -> None:
     )
     assert privileged == "postgres", f"expected: postgres alone has privileges; seen: {privileged}"
     roles = shop.query("SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE rolcanlogin")
-    assert roles == "order postgres product", f"expected: a role for each service, and the superuser; seen: {roles}"
-    members = shop.query("SELECT count(*) FROM pg_auth_members WHERE member::regrole::text IN ('product', '\"order\"')")
+    wanted = " ".join(sorted({*_ROLES, "postgres"}))
+    assert roles == wanted, f"expected: a role for each service, and the superuser: {wanted}; seen: {roles}"
+    members = shop.query(
+        "SELECT count(*) FROM pg_auth_members "
+        "WHERE member IN (SELECT oid FROM pg_roles WHERE NOT rolsuper AND rolcanlogin)"
+    )
     assert members == "0", f"expected: no service is a member of another role; seen: {members}"

@@ -85,9 +85,9 @@ class Edited:
     """An edit of the published port, step by step: asked about, converged, looked at; then its host's power is cut.
 
     ``old`` and ``new`` are the entries; ``checked`` and ``asked`` what `check` and `status` said of the edit, ``said``
-    what `status` said of it when it was converged, and ``at_old`` what became of the port where it was. ``off`` says
-    which hosts ran while one had no power, ``booted`` when that one was started, before and after; ``back`` what its
-    `check` said at last, ``told`` what the workstation's did.
+    what `status` said of it when it was converged, and ``at_old`` what became of the port where it was. ``running``
+    says which hosts ran while one had no power, ``booted`` when that one was started, before and after; ``back`` what
+    its `check` said at last, ``told`` what the workstation's did.
     """
 
     file: Path
@@ -97,7 +97,7 @@ class Edited:
     asked: Completed
     said: str
     at_old: Outcome
-    off: Mapping[str, bool]
+    running: Mapping[str, bool]
     booted: tuple[str, str]
     back: Report
     answer: Outcome
@@ -158,7 +158,7 @@ def _edit(lab: Lab, workstation: Workstation) -> Edited:
 
     return Edited(
         file, old, new, checked, asked, said, at_old,
-        off=running,
+        running=running,
         booted=(booted, host.facts()["booted"]),
         back=until(back, deadline_s=ready, what="Phase 1 as planned, by itself", where=host.name),
         answer=served(),
@@ -265,8 +265,8 @@ def test_an_edit_then_converge_is_the_one_truth(edited: Edited) -> None:
 
 def test_phase_comes_back_by_itself_after_a_power_cut_as_last_converged(edited: Edited, plan: Plan) -> None:
     name, (before, after) = edited.new.host, edited.booted
-    ran = {host for host, running in edited.off.items() if running}
-    wanted = edited.off.keys() - {name}
+    ran = {host for host, running in edited.running.items() if running}
+    wanted = edited.running.keys() - {name}
     assert ran == wanted, f"{name}: expected: it has no power, and {sorted(wanted)} run on; seen: {sorted(ran)} ran"
     assert after > before, f"{name}: expected: started later than {before}; seen: {after}"
     assert edited.back.resources == (), f"{name}: expected: as planned; seen: {edited.back}"
