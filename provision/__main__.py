@@ -255,7 +255,7 @@ def _secret(role: str, path: Path, owner: str) -> int:
         raise InputError(Problem("--owner", f"there is no user {owner}", hint)) from None
     text = secrets.password(_PLACES.secret, role)
     path.parent.mkdir(parents=True, exist_ok=True)
-    durable.replace(path, text, mode=0o600, owner=(entry.pw_uid, entry.pw_gid))
+    durable.replace(path, text, mode=secrets.PASSWORD_MODE, owner=(entry.pw_uid, entry.pw_gid))
     return int(Exit.GOOD)
 
 

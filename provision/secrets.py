@@ -9,6 +9,9 @@ from pathlib import Path
 
 from underlay import durable
 
+#: Of a password's file: its owner reads it. Nobody writes it but root, who asks no mode.
+PASSWORD_MODE = 0o400
+
 
 def lab_secret(path: Path) -> bytes:
     """Return the lab's secret, made with mode 0600 if it is not there."""

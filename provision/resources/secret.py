@@ -13,8 +13,6 @@ from provision.resources.file import TextFile
 from provision.resources.user import belonging_to
 from provision.system import System
 
-_MODE = 0o600
-
 
 @dataclass(frozen=True, slots=True)
 class PasswordFile(Resource):
@@ -52,4 +50,6 @@ class PasswordFile(Resource):
         return (Command(("python3", "-m", "provision", "secret", self.role, str(self.path), "--owner", self.owner)),)
 
     def _file(self, system: System) -> TextFile:
-        return TextFile(self.path, secrets.password(system.mark.places.secret, self.role), _MODE, self.owner)
+        return TextFile(
+            self.path, secrets.password(system.mark.places.secret, self.role), secrets.PASSWORD_MODE, self.owner
+        )

@@ -93,12 +93,16 @@ def _is_group(name: str) -> bool:
 
 def _removed(system: System, name: str) -> bool | NotYet:
     done = system.run("userdel", name, check=False)
-    return True if done.ok else NotYet(done.stderr.strip())
+    if done.ok:
+        return True
+    # Its programs have stopped. What still runs as this user of ours was left by one that was killed (nginx its
+    # worker), and would run on for ever, in a namespace without a name.
+    system.run("pkill", "-KILL", "--euid", name, check=False)
+    return NotYet(done.stderr.strip())
 
 
 def _remover(name: str) -> Callable[[System], None]:
     def remove(system: System) -> None:
-        # Its programs have been asked to stop, and take their time.
         until(
             lambda: _removed(system, name),
             deadline_s=system.timeouts.command,

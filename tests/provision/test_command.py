@@ -111,4 +111,4 @@ def test_secret_is_not_written_into_a_file_that_others_hold_open(
         assert other.read() == ""
     assert done.returncode == 0
     assert len(file.read_text()) == 64
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.stat().st_mode) == 0o400

@@ -155,10 +155,10 @@ def test_password_file_is_for_its_owner_only(tmp_path: Path) -> None:
     assert item.observe(system) == "is missing"
     item.apply(system)
     assert item.observe(system) is None
-    assert item.path.stat().st_mode & 0o777 == 0o600
+    assert item.path.stat().st_mode & 0o777 == 0o400
     assert item.path.read_text() == secrets.password(tmp_path / "settings" / "secret", "product")
     item.path.chmod(0o644)
-    assert item.observe(system) == "mode is 644, planned 600"
+    assert item.observe(system) == "mode is 644, planned 400"
     item.path.write_text("guessed")
     assert item.observe(system) == "has another text than planned"
 

@@ -959,7 +959,8 @@ http {
             # The next gateway is tried if no connection can be made, and for requests that change nothing also if
             # one breaks. A POST that has been sent is never sent again (that would need "non_idempotent").
             proxy_next_upstream error timeout;
-            proxy_next_upstream_timeout 10s;
+            # Longer than the wait for one gateway, so that a request that changes nothing outlives one that hangs.
+            proxy_next_upstream_timeout 15s;
             proxy_connect_timeout 2s;
             # A gateway answers within 9 s even if nothing behind it does.
             proxy_send_timeout 10s;
@@ -994,7 +995,7 @@ END
 # program edge-1
 mkdir -p /etc/supervisor/conf.d
 cat > /etc/supervisor/conf.d/edge-1.conf <<'END'
-; Made by Underlay, phase1. Inputs: 3fbdfa7b33c5
+; Made by Underlay, phase1. Inputs: d9b88e3b69fd
 [program:edge-1]
 command=ip netns exec edge-1 /vagrant/provision/run-as shop-edge nginx -e stderr -c /etc/underlay/phase1/edge-1/nginx.conf
 directory=/
