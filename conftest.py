@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from underlay.hosts.base import Host, Lab
 from underlay.hosts.find import HOSTS_VARIABLE, KINDS, LAB_VARIABLE, PLAN_VARIABLE
+from underlay.phases import PHASES
 from underlay.signals import usual_signals
 from underlay.topology import Plan
-
-if TYPE_CHECKING:
-    from testinfra.host import Host as View  # slow to load, and of no use to the fast tests
 
 #: The folder whose tests need a lab.
 _SUITE = Path(__file__).with_name("acceptance")
@@ -32,6 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--hosts",
         choices=("auto", *KINDS),
         help=f"the kind of hosts (default: ${HOSTS_VARIABLE}, else whatever is up)",
+    )
+    group.addoption(
+        "--phase",
+        choices=PHASES,
+        default=PHASES[0],
+        help="the phase that what holds in every phase (acceptance/suite) is proved of (default: %(default)s)",
     )
 
 
@@ -77,14 +80,3 @@ def plan(lab: Lab) -> Plan:
 def machine(lab: Lab) -> Callable[[str], Host]:
     """Return a host by its name."""
     return lambda name: lab.hosts[name]
-
-
-@pytest.fixture(scope="session")
-def view(lab: Lab) -> Callable[..., View]:
-    """Return testinfra's view of a host, or of one of its network namespaces: ``view("host1", "edge-1")``."""
-    from underlay.hosts.backend import connect
-
-    def make(host: str, namespace: str | None = None) -> View:
-        return connect(lab.hosts[host], namespace)
-
-    return make

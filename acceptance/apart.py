@@ -1,6 +1,6 @@
 """Prints, as JSON, what each user that services run as can read of the others, and what its processes may do.
 
-Runs on a host, as root.
+Runs on a host, as root; its input is an object of the network namespaces' paths by name.
 
 Nothing but Python's standard library. Each user is tried in a process of its own that has become it for good.
 """
@@ -15,16 +15,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-_NETNS = Path("/run/netns")
 #: Capabilities (capabilities(7)), whether none can be won (PR_SET_NO_NEW_PRIVS), and groups besides the first one.
 _RIGHTS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Gid", "Groups")
 #: Where the lab keeps files on a host.
+#: Where names are not those of files.
+_NOT_FILES = frozenset({"/proc", "/sys"})
 _PLACES = ("/etc/underlay", "/run/underlay", "/var/lib/underlay")
 
 
-def _processes() -> dict[str, dict[int, int]]:
-    """Return the processes in each named network namespace, with the user that they run as."""
-    known = {path.stat().st_ino: path.name for path in _NETNS.iterdir()}
+def _processes(spaces: dict[str, str]) -> dict[str, dict[int, int]]:
+    """Return the processes in each network namespace, given by its path, with the user that they run as."""
+    known = {Path(path).stat().st_ino: name for name, path in spaces.items()}
     found: dict[str, dict[int, int]] = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -50,6 +51,37 @@ def _private_files() -> Iterator[tuple[str, int]]:
                 there = os.lstat(f"{directory}/{name}")
                 if stat.S_ISREG(there.st_mode) and not there.st_mode & 0o077:
                     yield f"{directory}/{name}", there.st_uid
+
+
+def _enterable(there: os.stat_result, users: set[int]) -> bool:
+    """Whether somebody else than root can come to what is in a directory."""
+    return there.st_uid in users or bool(there.st_mode & 0o011)
+
+
+def _writable(users: dict[int, int]) -> dict[int, list[str]]:
+    """Return the files and directories that each user may write, by its number and its group; the uppermost ones.
+
+    What all may write is in the list of number -1.
+    """
+    found: dict[int, set[str]] = {number: set() for number in (*users, -1)}
+    for directory, folders, names in os.walk("/"):
+        if directory in _NOT_FILES:
+            folders.clear()
+            continue
+        for name in (*folders, *names):
+            path = f"{directory.rstrip('/')}/{name}"
+            there = os.lstat(path) if os.path.lexists(path) else None
+            if there is None or not (stat.S_ISDIR(there.st_mode) or stat.S_ISREG(there.st_mode)):
+                continue
+            mode = there.st_mode
+            who = [number for number in users if number == there.st_uid and mode & 0o200]
+            who += [number for number, group in users.items() if group == there.st_gid and mode & 0o020]
+            who += [-1] if mode & 0o002 else []
+            for number in who:
+                found[number].add(path)
+            if name in folders and (who or not _enterable(there, set(users))):
+                folders.remove(name)
+    return {number: sorted(paths) for number, paths in found.items()}
 
 
 def _readable(paths: list[str]) -> list[str]:
@@ -88,7 +120,7 @@ def _as_user(number: int, paths: list[str]) -> list[str]:
 
 def main() -> None:
     """Print the processes and their rights, the private files, and what each user can read of either."""
-    processes, files = _processes(), dict(_private_files())
+    processes, files = _processes(json.load(sys.stdin)), dict(_private_files())
     pids = [pid for each in processes.values() for pid in each]
     paths = [*files, *(f"/proc/{pid}/{what}" for pid in pids for what in ("environ", "mem"))]
     users = sorted({owner for each in processes.values() for owner in each.values()} - {0})
@@ -97,6 +129,7 @@ def main() -> None:
             "processes": processes,
             "rights": {pid: _rights(pid) for pid in pids},
             "files": files,
+            "writable": _writable({number: pwd.getpwuid(number).pw_gid for number in users}),
             "readable": {number: _as_user(number, paths) for number in users},
         },
         sys.stdout,

@@ -1,4 +1,4 @@
-"""Network namespaces by name, entered for a while; of the standard library alone, since it runs on hosts."""
+"""Network namespaces by path or name, entered for a while; of the standard library alone, since it runs on hosts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def inside(namespace: str | None) -> Iterator[None]:
-    """Be in a named network namespace (ip-netns(8)) for a while."""
+    """Be in a network namespace for a while: a path of it, or the name of one of ip-netns(8)."""
     if namespace is None:
         yield
         return

@@ -198,14 +198,15 @@ def _place(data: dict[str, object]) -> Place:
     name = data["name"]
     return Place(
         name=None if name is None else str(name),
-        links={item["ifname"]: _link(item) for item in links},
+        links={item["ifname"]: link_of(item) for item in links},
         routes=tuple(_route(item) for item in routes if item.get("table", "main") == "main"),
         policy=tuple(f"{item['priority']} {item['src']} {item['table']}" for item in policy),
         parameters=parameters,
     )
 
 
-def _link(data: dict[str, object]) -> Link:
+def link_of(data: dict[str, object]) -> Link:
+    """Return a link from what ``ip -details -json address show`` says of it."""
     flags, info, found = data["flags"], data.get("linkinfo", {}), data["addr_info"]
     assert isinstance(flags, list)
     assert isinstance(info, dict)

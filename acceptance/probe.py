@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import selectors
 import socket
 import struct
 import sys
@@ -26,15 +25,27 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from acceptance.counted import Look
 from acceptance.inside import inside
+from acceptance.listeners import collect, listen, text_of, whole_packets
 
 #: Seconds between two looks at the counter while an answer is awaited.
 _STEP = 0.01
-_ETH_P_ALL = 3  # linux/if_ether.h
+#: linux/tcp.h: what a connection has agreed on.
+_TCP_INFO_BYTES, _TCP_INFO_OPTIONS, _TCPI_OPT_TIMESTAMPS = 8, 5, 1
+#: Bytes of the headers of IPv4 and TCP, and of the option that TCP_MAXSEG has taken off already (RFC 7323).
+_HEADERS, _TIMESTAMPS = 40, 12
+#: How many packets of full size are sent, each way.
+_ECHOES = 6
+#: How many times as long as a connection an answer may take: whoever asks others may wait for each of them in turn.
+_ANSWER = 15
 _ECHO_REPLY, _ECHO_REQUEST = 0, 8  # RFC 792
 
 
 class Attempt(TypedDict):
-    """One attempt: ``kind`` is tcp, udp, icmp or http; ``payload`` is sent as it is (hexadecimal digits)."""
+    """One attempt: ``kind`` is tcp, udp, icmp, http or echo (packets of full size, to a listener that echoes).
+
+    ``payload`` is sent as it is (hexadecimal digits).
+    ``namespace`` is a path, or the name of one of ip-netns(8); ``who`` is its name for people.
+    """
 
     kind: str
     namespace: str | None
@@ -46,6 +57,7 @@ class Attempt(TypedDict):
     path: str
     headers: dict[str, str]
     body: str
+    who: str
 
 
 class Outcome(TypedDict):
@@ -65,14 +77,6 @@ class Outcome(TypedDict):
     status: int
     headers: dict[str, str]
     body: str
-
-
-class Listener(TypedDict):
-    """Where to listen: ``protocol`` is tcp, udp or dns-packets (all packets of port 53 on the link ``address``)."""
-
-    protocol: str
-    namespace: str | None
-    address: str
 
 
 class Counter:
@@ -96,14 +100,14 @@ def attempt(item: Attempt, timeout: float, counter: Counter, before: int) -> tup
     """Make one attempt; return what came of it, and the counter after it."""
     found = _nothing("connected")
     started = time.monotonic()
-    make = {"tcp": _tcp, "http": _http, "udp": _udp, "icmp": _icmp}[item["kind"]]
+    make = {"tcp": _tcp, "echo": _echo, "http": _http, "udp": _udp, "icmp": _icmp}[item["kind"]]
     try:
         make(item, found, timeout, lambda: bool(counter) and counter.read() > before)
     except ConnectionRefusedError as error:
         found["outcome"], found["error"] = "refused", _name(error)
     except TimeoutError:
         found["outcome"], found["error"] = "timeout", "ETIMEDOUT"
-    except (OSError, _NotHttp) as error:
+    except (OSError, _Garbled, _NotHttp) as error:
         unreachable = isinstance(error, OSError) and error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH}
         found["outcome"], found["error"] = "unreachable" if unreachable else "error", _name(error)
     found["seconds"] = time.monotonic() - started
@@ -123,6 +127,35 @@ def _tcp(item: Attempt, found: Outcome, timeout: float, denied: Callable[[], boo
             link.sendall(bytes.fromhex(item["payload"]))
         if item["reply"]:
             found["reply"] = link.recv(4096).hex()
+
+
+def _echo(item: Attempt, found: Outcome, timeout: float, denied: Callable[[], bool]) -> None:
+    """Send packets of the largest size, one after the other, and have them back; the reply is that size.
+
+    One at a time, since several are handed on as one larger packet, which need not fit anywhere until it is sent
+    (Documentation/networking/segmentation-offloads.rst). None may be fragmented (IP_MTU_DISCOVER, ip(7)).
+    """
+    with _socket(item["namespace"], socket.SOCK_STREAM) as link:
+        link.settimeout(timeout)
+        whole_packets(link)
+        link.connect((item["address"], item["port"]))
+        found["local"] = text_of(link.getsockname())
+        size = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+        for number in range(_ECHOES):
+            data = bytes([number]) * size
+            link.sendall(data)
+            back = b""
+            while len(back) < size and (part := link.recv(size - len(back))):
+                back += part
+            if back != data:
+                raise _Garbled(f"of {size} bytes {len(back)} came back")
+        options = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        timestamps = _TIMESTAMPS if options[_TCP_INFO_OPTIONS] & _TCPI_OPT_TIMESTAMPS else 0
+        found["reply"] = str(size + timestamps + _HEADERS).encode().hex()
+
+
+class _Garbled(Exception):
+    """What came back is not what was sent."""
 
 
 class _NotHttp(Exception):
@@ -148,7 +181,7 @@ def _http(item: Attempt, found: Outcome, timeout: float, denied: Callable[[], bo
 def _udp(item: Attempt, found: Outcome, timeout: float, denied: Callable[[], bool]) -> None:
     with _socket(item["namespace"], socket.SOCK_DGRAM) as link:
         link.connect((item["address"], item["port"]))
-        found["local"] = _text(link.getsockname())
+        found["local"] = text_of(link.getsockname())
         link.send(bytes.fromhex(item["payload"]) or b"?")
         reply = _await(link, timeout, denied, lambda data: data)
         if reply is None:
@@ -170,7 +203,7 @@ def _icmp(item: Attempt, found: Outcome, timeout: float, denied: Callable[[], bo
 
     with _socket(item["namespace"], socket.SOCK_RAW, socket.IPPROTO_ICMP) as link:
         link.connect((item["address"], 0))
-        found["local"] = _text(link.getsockname())
+        found["local"] = text_of(link.getsockname())
         link.send(struct.pack("!BBHHH", _ECHO_REQUEST, 0, checksum, identity, item["port"]))
         if _await(link, timeout, denied, ours) is None:
             found["outcome"] = "dropped"
@@ -201,107 +234,15 @@ def _connected(item: Attempt, found: Outcome, timeout: float) -> Iterator[socket
     with _socket(item["namespace"], socket.SOCK_STREAM) as link:
         link.settimeout(timeout)
         link.connect((item["address"], item["port"]))
-        found["local"] = _text(link.getsockname())
+        found["local"] = text_of(link.getsockname())
         if item["kind"] == "http":
-            link.settimeout(timeout * 10)  # the answer may take longer than the connection
+            link.settimeout(timeout * _ANSWER)
         yield link
 
 
 def _socket(namespace: str | None, kind: int, protocol: int = 0) -> socket.socket:
     with inside(namespace):
         return socket.socket(socket.AF_INET, kind, protocol)
-
-
-def listen(listeners: list[Listener], lifetime: float) -> dict[str, object]:
-    """Listen in a process of its own, which ends when it is collected, or after ``lifetime`` seconds."""
-    sockets = [_listening(item) for item in listeners]
-    control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    control.bind("")  # an abstract name that the kernel chooses (unix(7))
-    control.listen()
-    name = control.getsockname()
-    answer: dict[str, object] = {
-        "control": name.hex(),
-        "ports": [0 if item.family == socket.AF_PACKET else item.getsockname()[1] for item in sockets],
-    }
-    if os.fork():
-        return answer
-    os.setsid()
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in range(3):
-        os.dup2(nowhere, stream)
-    _serve(sockets, control, lifetime)
-    os._exit(0)
-
-
-def _listening(item: Listener) -> socket.socket:
-    with inside(item["namespace"]):
-        if item["protocol"] == "dns-packets":
-            tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
-            tap.bind((item["address"], _ETH_P_ALL))
-            return tap
-        kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[item["protocol"]]
-        server = socket.socket(socket.AF_INET, kind)
-        server.bind((item["address"], 0))
-        if kind == socket.SOCK_STREAM:
-            server.listen(64)
-        return server
-
-
-def _serve(sockets: list[socket.socket], control: socket.socket, lifetime: float) -> None:
-    deadline = time.monotonic() + lifetime
-    seen: list[list[str]] = [[] for _ in sockets]
-    waiting = selectors.DefaultSelector()
-    for number, item in enumerate([*sockets, control]):
-        item.setblocking(False)
-        waiting.register(item, selectors.EVENT_READ, number)
-    while (left := deadline - time.monotonic()) > 0:
-        ready = {key.data for key, _ in waiting.select(left)}
-        for number in ready - {len(sockets)}:
-            peer = _meet(sockets[number])
-            if peer:
-                seen[number].append(peer)
-        if ready == {len(sockets)}:  # asked for, and nothing is waiting any more
-            with control.accept()[0] as asker:
-                asker.sendall(json.dumps(seen).encode())
-            return
-
-
-def _meet(item: socket.socket) -> str:
-    """Take one connection, datagram or packet; tell the peer what address it comes from."""
-    if item.family == socket.AF_PACKET:
-        return _dns_packet(item.recv(256))
-    if item.type == socket.SOCK_STREAM:
-        link, peer = item.accept()
-        with link:
-            link.sendall(_text(peer).encode())
-        return _text(peer)
-    _, peer = item.recvfrom(4096)
-    item.sendto(_text(peer).encode(), peer)
-    return _text(peer)
-
-
-def _dns_packet(data: bytes) -> str:
-    if len(data) < 24 or data[0] >> 4 != 4 or data[9] not in {socket.IPPROTO_TCP, socket.IPPROTO_UDP}:
-        return ""
-    source, target = struct.unpack_from("!HH", data, (data[0] & 15) * 4)
-    here, there = socket.inet_ntoa(data[12:16]), socket.inet_ntoa(data[16:20])
-    return f"{here}:{source} to {there}:{target}" if 53 in {source, target} else ""
-
-
-def collect(control: str) -> list[list[str]]:
-    """Return what each listener saw, and end them."""
-    text = ""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-        try:
-            link.connect(bytes.fromhex(control))
-            with link.makefile() as answer:
-                text = answer.read()
-        except (ConnectionRefusedError, ConnectionResetError):
-            pass
-    if not text:
-        raise SystemExit("the listener has ended by itself: what was tried meanwhile outlived it")
-    found: list[list[str]] = json.loads(text)
-    return found
 
 
 def resolve(names: list[str]) -> dict[str, dict[str, object]]:
@@ -318,10 +259,6 @@ def resolve(names: list[str]) -> dict[str, dict[str, object]]:
             error = next((key for key in ("EAI_NONAME", "EAI_AGAIN") if problem.errno == getattr(socket, key)), "other")
         answers[name] = {"addresses": addresses, "error": error, "seconds": time.monotonic() - started}
     return answers
-
-
-def _text(address: tuple[str, int]) -> str:
-    return f"{address[0]}:{address[1]}"
 
 
 def _name(error: Exception) -> str:
@@ -345,7 +282,8 @@ def main() -> None:
                 else:
                     outcome, value = attempt(item, request["timeout"], counter, value)
                     if outcome["outcome"] == "timeout":
-                        late.append(f"{item['kind']} from {item['namespace']} to {item['address']}:{item['port']}")
+                        who = item["who"] or item["namespace"]
+                        late.append(f"{item['kind']} from {who} to {item['address']}:{item['port']}")
                 results.append(outcome)
             answer: object = results
         case "listen":

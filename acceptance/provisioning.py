@@ -11,6 +11,8 @@ from underlay.hosts.base import Machine
 
 #: The module that provisions a host.
 PROGRAM = "provision"
+#: The same with one phase more, which is the tests' own.
+ONE_MORE = "tests.provision.second"
 _LISTS = ("changes", "differences", "removed")
 
 

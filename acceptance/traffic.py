@@ -11,11 +11,9 @@ from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from underlay.hosts.base import Machine
+from underlay.hosts.base import Lab, Machine
 from underlay.topology import Plan
 
-#: The chain in which phase 1 refuses and counts packets, and nothing else.
-DENY_CHAIN = "PHASE1-DENY"
 DNS_PORT = 53
 #: RFC 1035, section 4.1.1.
 NO_ERROR, NAME_ERROR = 0, 3
@@ -25,7 +23,7 @@ _SLOW_ATTEMPTS = 10
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt; see ``probe.py``. ``namespace`` None is the machine's own network."""
+    """One attempt; see ``probe.py``. ``namespace`` None is the machine's own network; ``who`` is its maker."""
 
     kind: str
     address: str
@@ -37,6 +35,12 @@ class Attempt:
     path: str = "/"
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str = ""
+    who: str = ""
+
+
+def outward(kind: str, address: IPv4Address, port: int) -> Attempt:
+    """Return an attempt from a machine's own network."""
+    return Attempt(kind, str(address), port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,8 @@ class Outcome:
         return int(self.local.rpartition(":")[2])
 
     def __str__(self) -> str:
-        place = self.where + (f"/{self.attempt.namespace}" if self.attempt.namespace else "")
+        inner = self.attempt.who or self.attempt.namespace
+        place = f"{self.where}/{inner}" if inner else self.where
         target = f"{self.attempt.kind} {self.attempt.address}:{self.attempt.port}"
         return (
             f"{place} to {target}: {self.outcome} {self.error} in {self.seconds:.3f} s, "
@@ -106,6 +111,7 @@ class Listener:
     protocol: str
     namespace: str | None = None
     address: str = "0.0.0.0"  # noqa: S104 - inside the lab
+    port: int = 0
 
 
 class Listening:
@@ -128,10 +134,10 @@ class Resolved:
 class Prober:
     """Traffic from one machine. ``chain`` counts what is denied; None where there is none."""
 
-    def __init__(self, machine: Machine, plan: Plan, *, outside: bool = False, chain: str | None = DENY_CHAIN) -> None:
+    def __init__(self, machine: Machine, plan: Plan, *, outside: bool = False, chain: str | None = None) -> None:
         self.machine = machine
         self._plan = plan
-        self._chain = None if outside or not plan.services_on(machine.name) else chain
+        self._chain = chain
         here = str(Path(__file__).with_name("probe.py"))
         self._program = (sys.executable, here) if outside else ("python3", "-m", "acceptance.probe")
 
@@ -170,25 +176,30 @@ class Prober:
             assert isinstance(seen, list)
             result.seen = tuple(tuple(item) for item in seen)
 
-    def resolve(self, names: Sequence[str], namespace: str | None = None) -> Mapping[str, Resolved]:
-        """Ask the resolver as a program in that namespace does, /etc/resolv.conf and all."""
-        answer = self._ask({"do": "resolve", "names": list(names)}, namespace=namespace)
+    def resolve(self, names: Sequence[str], enter: Sequence[str] = ()) -> Mapping[str, Resolved]:
+        """Ask the resolver as a program there does; ``enter`` are the words that put a program elsewhere than here."""
+        answer = self._ask({"do": "resolve", "names": list(names)}, enter=enter)
         assert isinstance(answer, dict)
         return {
             name: Resolved(frozenset(map(IPv4Address, item["addresses"])), item["error"], item["seconds"])
             for name, item in answer.items()
         }
 
-    def _ask(self, request: object, *, timeout: float | None = None, namespace: str | None = None) -> object:
-        done = self.machine.run(self._program, stdin=json.dumps(request), timeout=timeout, namespace=namespace)
+    def _ask(self, request: object, *, timeout: float | None = None, enter: Sequence[str] = ()) -> object:
+        done = self.machine.run([*enter, *self._program], stdin=json.dumps(request), timeout=timeout)
         answer: object = json.loads(done.stdout)
         return answer
 
 
-def dns_question(name: str) -> str:
-    """Return a question for the IPv4 addresses of a name (RFC 1035, section 4.1), as hexadecimal digits."""
+def outside_prober(lab: Lab) -> Prober:
+    """Return traffic from the machine outside of a lab, where nothing is counted."""
+    return Prober(lab.outside, lab.plan, outside=True)
+
+
+def dns_question(name: str, kind: int = 1) -> str:
+    """Return a question about a name (RFC 1035, section 4.1), as hexadecimal digits; ``kind`` 1 asks for addresses."""
     labels = b"".join(bytes([len(label)]) + label for label in name.rstrip(".").encode().split(b"."))
-    return (struct.pack("!6H", 0x2A2A, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", 1, 1)).hex()
+    return (struct.pack("!6H", 0x2A2A, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", kind, 1)).hex()
 
 
 def dns_answer(reply: str) -> tuple[int, int]:

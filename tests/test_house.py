@@ -41,7 +41,7 @@ ROOMS = {
     "services": (),
     "acceptance": ("underlay.topology", "underlay.phases", "underlay.hosts", *COMMON),
     "bench": ("provision", "underlay.topology", *COMMON),
-    "conftest": ("acceptance", "underlay.topology", "underlay.hosts", *COMMON),
+    "conftest": ("acceptance", "underlay.topology", "underlay.phases", "underlay.hosts", *COMMON),
 }
 #: Where a verb of `./lab bench` reaches the measurements, which are made with the code that they measure.
 EXCEPTIONS = {("underlay.cli.bench", "bench")}
@@ -55,7 +55,7 @@ STARTERS = {
     "underlay.hosts.namespace.boot": "becomes the host's first process",
     "acceptance.apart": "becomes other users, each in a process of its own",
     "acceptance.observe": "runs on a host, where there is nothing of ours",
-    "acceptance.probe": "runs on a host, where there is nothing of ours",
+    "acceptance.listeners": "runs on a host, where there is nothing of ours",
     "bench.inside": "talks with the program that runs Mininet while it runs",
 }
 #: Where a Python is started without -P, and why.
@@ -160,6 +160,14 @@ def test_who_may_know_whom(room: str) -> None:
         and name != "underlay.__version__"
         and not any(module == user and within(name, used) for user, used in EXCEPTIONS)
     ]
+    assert wrong == []
+
+
+def test_what_holds_in_every_phase_knows_none() -> None:
+    phases = tuple(f"acceptance.{phase}" for phase in PHASES)
+    shared = [name for name in product() if within(name, "acceptance") and not any(within(name, top) for top in phases)]
+    wrong = [f"{name} imports {used}" for name in shared for used in imports(name) if used.startswith(phases)]
+    assert "acceptance.suite.flows" in shared
     assert wrong == []
 
 

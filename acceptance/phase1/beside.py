@@ -7,17 +7,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from acceptance.kernel import Snapshot, snapshot
-from acceptance.phase1 import flows
-from acceptance.phase1.flows import Matrix
-from acceptance.provisioning import Report, phases_on, provision
+from acceptance.provisioning import ONE_MORE, Report, phases_on, provision
+from acceptance.suite import flows
+from acceptance.suite.cycle import FORWARDING, POLICY
+from acceptance.suite.flows import Matrix
+from acceptance.suite.stage import Stage
 from acceptance.traffic import Attempt, Listener, Outcome, Prober
 from underlay.hosts.base import Host, Lab
 
 _FIRST = "phase1"
 #: A phase of the tests' own: a namespace behind a bridge that may go anywhere (tests/provision/second/phase9.py).
-_SECOND, PROGRAM = "phase9", "tests.provision.second"
+_SECOND = "phase9"
 _SPACE, _SUBNET = "ninth-1", "198.18.9.0/24"
-FORWARDING, POLICY = "net.ipv4.ip_forward", ":FORWARD "
 
 
 def settings(state: Snapshot) -> tuple[str, list[str]]:
@@ -63,15 +64,15 @@ class Story:
 
 
 def _do(host: Host, verb: str, phase: str) -> Report:
-    return provision(host, verb) if phase == _FIRST else provision(host, verb, _SECOND, program=PROGRAM)
+    return provision(host, verb) if phase == _FIRST else provision(host, verb, _SECOND, program=ONE_MORE)
 
 
-def _moment(lab: Lab, host: Host, *on: str) -> Moment:
+def _moment(stage: Stage, host: Host, *on: str) -> Moment:
     return Moment(
         checks={phase: _do(host, "check", phase) for phase in on},
-        told=phases_on(host, PROGRAM),
-        matrix=flows.measure(lab, (flows.SERVICE,)) if _FIRST in on else None,
-        second=_second_goes_out(lab, host) if _SECOND in on else None,
+        told=phases_on(host, ONE_MORE),
+        matrix=flows.measure(stage, (flows.SERVICE,)) if _FIRST in on else None,
+        second=_second_goes_out(stage.lab, host) if _SECOND in on else None,
         state=snapshot(host),
     )
 
@@ -85,10 +86,10 @@ def _second_goes_out(lab: Lab, host: Host) -> Outcome:
         listening = stack.enter_context(Prober(away, lab.plan).listening([Listener("tcp")]))
         goal = Attempt("tcp", str(away.address), listening.ports[0], _SPACE, reply=True)
         # Where phase 1 is not, nothing counts what it denies.
-        return Prober(host, lab.plan, chain=None).one(goal)
+        return Prober(host, lab.plan).one(goal)
 
 
-def tell(lab: Lab, host: Host, before: Snapshot) -> Story:
+def tell(stage: Stage, host: Host, before: Snapshot) -> Story:
     """Go through the steps on a host with services; at the end phase 1 is on it alone, whatever happened."""
     reports: dict[str, Report] = {}
 
@@ -97,16 +98,16 @@ def tell(lab: Lab, host: Host, before: Snapshot) -> Story:
 
     try:
         do("converge", _SECOND)
-        both = _moment(lab, host, _FIRST, _SECOND)
+        both = _moment(stage, host, _FIRST, _SECOND)
         do("remove", _FIRST)
-        second_alone = _moment(lab, host, _SECOND)
+        second_alone = _moment(stage, host, _SECOND)
         do("remove", _SECOND)
-        bare = _moment(lab, host)
+        bare = _moment(stage, host)
         do("converge", _SECOND)
         do("converge", _FIRST)
-        both_again = _moment(lab, host, _FIRST, _SECOND)
+        both_again = _moment(stage, host, _FIRST, _SECOND)
         do("remove", _SECOND)
-        first_alone = _moment(lab, host, _FIRST)
+        first_alone = _moment(stage, host, _FIRST)
     finally:
         _do(host, "remove", _SECOND)
         reports["at the end: converge"] = _do(host, "converge", _FIRST)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from acceptance.conftest import Snapshots
 from acceptance.kernel import Link, Place, Snapshot
-from acceptance.phase1.cases import Seat
-from acceptance.phase1.conftest import Snapshots
+from acceptance.suite.stage import Seat
 from underlay.topology import Plan, Tier
 
 _LOOPBACK = IPv4Interface("127.0.0.1/8")
@@ -26,7 +26,7 @@ def _only_link(place: Place) -> Link:
 
 
 def _state(snapshots: Snapshots, seat: Seat) -> tuple[Snapshot, Place]:
-    state = snapshots[seat.service.host]
+    state = snapshots[seat.host]
     name = seat.replica.namespace
     assert name in state.namespaces, f"{state.host}: expected: a namespace {name}; seen: {sorted(state.namespaces)}"
     return state, state.namespaces[name]

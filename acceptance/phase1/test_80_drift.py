@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pytest
 
+from acceptance.conftest import LastSeen
 from acceptance.kernel import difference, snapshot
-from acceptance.phase1 import flows
-from acceptance.phase1.cases import Seat, seats
-from acceptance.phase1.conftest import LastSeen
 from acceptance.provisioning import Report, provision
-from acceptance.traffic import Attempt, Prober
-from underlay.hosts.base import Host, Lab
+from acceptance.suite import flows
+from acceptance.suite.stage import Seat, Stage
+from acceptance.traffic import Attempt, outward
+from underlay.hosts.base import Host
 from underlay.topology import Plan, Program
 from underlay.wait import NotYet, until
 
@@ -198,24 +198,18 @@ class Broken:
 class Rounds:
     """The rounds, each done when it is first asked for; if one fails, its host is put right before the next."""
 
-    def __init__(self, lab: Lab, last_seen: LastSeen) -> None:
-        self._lab = lab
+    def __init__(self, stage: Stage, last_seen: LastSeen) -> None:
+        self._stage = stage
         self._last_seen = last_seen
         self._done: dict[tuple[str, ...], Broken] = {}
-        here = [seat for seat in seats(lab.plan) if seat.service.host == self._busiest(lab.plan)]
+        here = max(stage.by_host().values(), key=len)
         # The database is left alone: others cannot do without it, and it is slow to come back.
         useful = [seat for seat in here if seat.service.program is not Program.POSTGRES] or here
-        self.host = lab.hosts[useful[0].service.host]
+        self.host = stage.machine(useful[0])
         places = last_seen.snapshots[self.host.name].namespaces
-        self.victims = [
-            Victim(seat, places[seat.replica.namespace].with_address(seat.replica.ip).name) for seat in useful
-        ]
+        self.victims = [Victim(seat, places[seat.replica.namespace].with_address(seat.address).name) for seat in useful]
         most = max(len(kinds) for kinds in ROUNDS)
         self._rounds = ROUNDS if len(self.victims) >= most else tuple((kind,) for kind in DRIFTS)
-
-    @staticmethod
-    def _busiest(plan: Plan) -> str:
-        return max(plan.hosts, key=lambda host: sum(len(s.replicas) for s in plan.services_on(host.name))).name
 
     def of(self, kind: str) -> Broken:
         """Return the round of a kind."""
@@ -238,43 +232,39 @@ class Rounds:
         clear = [line for kind in kinds for line in DRIFTS[kind].clear(victims[kind])]
         self.host.run(["sh", "-e", "-c", "\n".join(clear)])
         left = difference(before, snapshot(self.host).lines())
-        _sample(self._lab, self.host, victims.values())
+        _sample(self._stage, self.host, victims.values())
         expected = frozenset(DRIFTS[kind].named(victim) for kind, victim in victims.items())
         return Broken(victims, expected, checked, mended, left)
 
 
 @pytest.fixture(scope="module")
-def rounds(lab: Lab, last_seen: LastSeen) -> Rounds:
+def rounds(stage: Stage, last_seen: LastSeen) -> Rounds:
     """Return the rounds of this lab."""
-    return Rounds(lab, last_seen)
+    return Rounds(stage, last_seen)
 
 
-def _sample(lab: Lab, host: Host, victims: Iterable[Victim]) -> None:
+def _sample(stage: Stage, host: Host, victims: Iterable[Victim]) -> None:
     """Fail unless the victims serve, and their host lets them do what they may and nothing else."""
-    plan = lab.plan
     attempts: list[tuple[Attempt, bool]] = []
     for victim in victims:
         seat = victim.seat
-        pairs = [pair for pair in flows.all_pairs(plan) if pair.source.name == victim.name]
+        pairs = [pair for pair in flows.all_pairs(stage.plan) if pair.source.name == victim.name]
         some = [next((pair for pair in pairs if pair.allowed is kind), None) for kind in (True, False)]
-        attempts.append((Attempt("tcp", str(seat.replica.ip), seat.service.port), True))
-        attempts += [
-            (Attempt("tcp", str(pair.target.ip), pair.target_service.port, victim.name), pair.allowed)
-            for pair in some
-            if pair is not None
-        ]
-    prober = Prober(host, plan)
+        attempts.append((outward("tcp", seat.address, seat.service.port), True))
+        goals = [(stage.seat(pair.target), pair.allowed) for pair in some if pair is not None]
+        attempts += [(seat.attempt("tcp", goal.address, goal.service.port), allowed) for goal, allowed in goals]
+    prober = stage.prober(host.name)
 
     def green() -> bool | NotYet:
         outcomes = prober.attempt([item for item, _ in attempts])
         for outcome, (_, allowed) in zip(outcomes, attempts, strict=True):
             if not allowed:
-                outcome.assert_refused(plan.timeouts.connect)
+                stage.assert_denied(outcome)
             elif not outcome.connected:
                 return NotYet(str(outcome))
         return True
 
-    until(green, deadline_s=plan.timeouts.ready, what="traffic as planned", where=host.name)
+    until(green, deadline_s=stage.plan.timeouts.ready, what="traffic as planned", where=host.name)
 
 
 @pytest.mark.parametrize("kind", [kind for kinds in ROUNDS for kind in kinds])
@@ -298,7 +288,7 @@ def test_every_kind_is_in_a_round() -> None:
     assert sorted(kinds) == sorted(DRIFTS), f"expected: each kind once; seen: {set(kinds) ^ set(DRIFTS)}"
 
 
-def test_killed_program_is_started_again(lab: Lab, rounds: Rounds) -> None:
+def test_killed_program_is_started_again(stage: Stage, rounds: Rounds) -> None:
     """That needs no converge: the supervisor does it."""
     host, victim = rounds.host, rounds.victims[0]
     first = snapshot(host).surroundings()
@@ -309,17 +299,17 @@ def test_killed_program_is_started_again(lab: Lab, rounds: Rounds) -> None:
         pid = host.run(["supervisorctl", "pid", victim.name], check=False).stdout.strip()
         return pid if pid not in {"0", "", before} else NotYet(f"process {pid}")
 
-    until(another, deadline_s=lab.plan.timeouts.ready, what=f"a new process of {victim.name}", where=host.name)
-    _sample(lab, host, (victim,))
+    until(another, deadline_s=stage.plan.timeouts.ready, what=f"a new process of {victim.name}", where=host.name)
+    _sample(stage, host, (victim,))
     left = difference(first, snapshot(host).surroundings())
     assert not left, f"{host.name}: expected: nothing is left of the killed process; seen:\n{left}"
 
 
-def test_everything_is_as_planned_again(lab: Lab, plan: Plan, rounds: Rounds) -> None:
+def test_everything_is_as_planned_again(stage: Stage, rounds: Rounds) -> None:
     made = provision(rounds.host, "converge")
     assert (made.exit_code, made.resources) == (0, ()), f"{rounds.host.name}: expected: 0 changes; seen: {made}"
     report = provision(rounds.host, "check")
     assert report.exit_code == 0, f"{rounds.host.name}: expected: no differences; seen: {report}"
-    matrix = flows.measure(lab, (flows.SERVICE,))
-    for pair in flows.all_pairs(plan):
-        flows.assert_flow(matrix, pair, plan)
+    matrix = flows.measure(stage, (flows.SERVICE,))
+    for pair in flows.all_pairs(stage.plan):
+        flows.assert_flow(matrix, pair, stage)

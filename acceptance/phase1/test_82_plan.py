@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.phase1 import flows
-from acceptance.phase1.conftest import LastSeen
-from acceptance.phase1.flows import Matrix
+from acceptance.conftest import LastSeen
 from acceptance.provisioning import Report, provision
-from acceptance.traffic import Attempt, Outcome, Prober
+from acceptance.suite import flows
+from acceptance.suite.flows import Matrix
+from acceptance.suite.stage import Stage
+from acceptance.traffic import Attempt, Outcome, outside_prober
 from underlay import process
 from underlay.errors import Exit
 from underlay.hosts import layout
@@ -69,8 +70,7 @@ class Workstation:
         """Ask for the products, from outside, by a port of the host that publishes them."""
         entry = self.lab.recorded.published[0]
         address = str(self.lab.recorded.host(entry.host).address.ip)
-        prober = Prober(self.lab.outside, self.lab.plan, outside=True)
-        return prober.one(Attempt("http", address, port, path=_PATH))
+        return outside_prober(self.lab).one(Attempt("http", address, port, path=_PATH))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -124,14 +124,15 @@ def found(lab: Lab, workstation: Workstation) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def edited(lab: Lab, workstation: Workstation, found: Path) -> Edited:
+def edited(stage: Stage, workstation: Workstation, found: Path) -> Edited:
     """Go through the steps; until the module's end the plan that is up is the edited one."""
-    if not lab.recorded.published:
+    if not stage.lab.recorded.published:
         pytest.skip("the plan publishes nothing")
-    return _edit(lab, workstation)
+    return _edit(stage, workstation)
 
 
-def _edit(lab: Lab, workstation: Workstation) -> Edited:
+def _edit(stage: Stage, workstation: Workstation) -> Edited:
+    lab = stage.lab
     plan = _moved_port(lab.recorded)
     file, old, new = workstation.write("edited.yaml", plan), lab.recorded.published[0], plan.published[0]
     host, ready = lab.hosts[old.host], lab.plan.timeouts.ready
@@ -162,7 +163,7 @@ def _edit(lab: Lab, workstation: Workstation) -> Edited:
         booted=(booted, host.facts()["booted"]),
         back=until(back, deadline_s=ready, what="Phase 1 as planned, by itself", where=host.name),
         answer=served(),
-        matrix=flows.measure(lab, (flows.SERVICE,)),
+        matrix=flows.measure(stage, (flows.SERVICE,)),
         told=workstation.run(file, "check", "phase1"),
     )  # fmt: skip
 
@@ -263,7 +264,7 @@ def test_an_edit_then_converge_is_the_one_truth(edited: Edited) -> None:
     assert not edited.at_old.connected, f"expected: nobody answers where it was; seen: {edited.at_old}"
 
 
-def test_phase_comes_back_by_itself_after_a_power_cut_as_last_converged(edited: Edited, plan: Plan) -> None:
+def test_phase_comes_back_by_itself_after_a_power_cut_as_last_converged(edited: Edited, stage: Stage) -> None:
     name, (before, after) = edited.new.host, edited.booted
     ran = {host for host, running in edited.running.items() if running}
     wanted = edited.running.keys() - {name}
@@ -271,6 +272,6 @@ def test_phase_comes_back_by_itself_after_a_power_cut_as_last_converged(edited: 
     assert after > before, f"{name}: expected: started later than {before}; seen: {after}"
     assert edited.back.resources == (), f"{name}: expected: as planned; seen: {edited.back}"
     assert edited.answer.data, f"expected: products; seen: {edited.answer}"
-    for pair in flows.all_pairs(plan):
-        flows.assert_flow(edited.matrix, pair, plan)
+    for pair in flows.all_pairs(stage.plan):
+        flows.assert_flow(edited.matrix, pair, stage)
     assert edited.told.ok, f"{name}: expected: the edited plan, also for the workstation; seen: {edited.told}"

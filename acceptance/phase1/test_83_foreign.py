@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from acceptance.conftest import LastSeen
 from acceptance.kernel import difference, snapshot
-from acceptance.phase1.cases import Seat, seats
-from acceptance.phase1.conftest import LastSeen
 from acceptance.provisioning import Report, provision
-from underlay.hosts.base import Host, Lab
-from underlay.topology import Plan, Program
+from acceptance.suite.stage import Seat, Stage
+from underlay.hosts.base import Host
+from underlay.topology import Program
 
 #: See pyproject.toml.
 pytestmark = pytest.mark.rebuilds
@@ -90,12 +90,12 @@ class Story:
 class Rounds:
     """The rounds, each done when it is first asked for; the host is as planned after each, whatever happened."""
 
-    def __init__(self, lab: Lab, plan: Plan, last_seen: LastSeen) -> None:
-        self.host = next(lab.hosts[item.name] for item in plan.hosts if plan.services_on(item.name))
+    def __init__(self, stage: Stage, last_seen: LastSeen) -> None:
+        name, here = next(iter(stage.by_host().items()))
+        self.host = stage.lab.hosts[name]
         self._last_seen = last_seen
         self._done: dict[tuple[str, ...], Story] = {}
         # The database is left alone: others cannot do without it, and it is slow to come back.
-        here = [seat for seat in seats(plan) if seat.service.host == self.host.name]
         self._useful = [seat for seat in here if seat.service.program is not Program.POSTGRES]
 
     def of(self, case: str) -> Story:
@@ -153,9 +153,9 @@ class Rounds:
 
 
 @pytest.fixture(scope="module")
-def rounds(lab: Lab, plan: Plan, last_seen: LastSeen) -> Iterator[Rounds]:
+def rounds(stage: Stage, last_seen: LastSeen) -> Iterator[Rounds]:
     """Return the rounds of this lab."""
-    made = Rounds(lab, plan, last_seen)
+    made = Rounds(stage, last_seen)
     yield made
     made.clear()
     report = provision(made.host, "converge")

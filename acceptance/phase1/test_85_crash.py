@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 
-from acceptance.phase1 import flows
-from acceptance.phase1.cases import Seat, seats
-from acceptance.phase1.shop import Shop
+from acceptance.conftest import LastSeen
 from acceptance.provisioning import command, provision, read_report
+from acceptance.suite import flows
+from acceptance.suite.shop import Shop
+from acceptance.suite.stage import Seat, Stage
 from underlay.errors import Exit
 from underlay.hosts.base import Host, Lab
 from underlay.topology import Plan
@@ -43,7 +45,7 @@ def host(lab: Lab, plan: Plan) -> Iterator[Host]:
     assert report.exit_code == 0, f"{machine.name}: expected: converge mends whatever a test left; seen: {report}"
 
 
-def _breakages(here: list[Seat], chance: random.Random) -> list[str]:
+def _breakages(here: Sequence[Seat], chance: random.Random) -> list[str]:
     """Return a few commands that each break something, in a random mix."""
     some = chance.sample(here, k=min(len(here), chance.randint(1, 3)))
     kinds = [
@@ -59,27 +61,52 @@ def _breakages(here: list[Seat], chance: random.Random) -> list[str]:
     return chance.sample(kinds, k=chance.randint(2, 4))
 
 
-def test_next_converge_after_a_kill_ends_green(lab: Lab, plan: Plan, host: Host, shop: Shop) -> None:
+#: Every other time the host does not forward any more, and its guard has gone: a run must make the latter first.
+_UNGUARDED = ("sysctl -qw net.ipv4.ip_forward=0", "iptables -w -P FORWARD ACCEPT", "iptables -w -D FORWARD 1")
+
+
+def _guard(rules: Iterable[str]) -> frozenset[str]:
+    """Return the rules that stand between the host's links, and the policy."""
+    return frozenset(
+        line for line in rules if re.match(r":FORWARD DROP|-A (FORWARD|PHASE1-(FROM|TO|EGRESS|DENY)) ", line)
+    )
+
+
+def _plain(rules: Iterable[str]) -> list[str]:
+    """Return rules as iptables-save shows them, without the counters of policies."""
+    return [re.sub(r" \[\d+:\d+\]$", "", line) for line in rules]
+
+
+def test_next_converge_after_a_kill_ends_green(stage: Stage, host: Host, shop: Shop, last_seen: LastSeen) -> None:
     seed = int(os.environ.get(_SEED_VARIABLE) or random.SystemRandom().randrange(2**32))
     print(f"seed {seed}; to repeat: {_SEED_VARIABLE}={seed}")
     chance = random.Random(seed)  # noqa: S311 - to repeat a run
-    here = [seat for seat in seats(plan) if seat.service.host == host.name]
+    here = stage.seats(host.name)
     converge = shlex.join(command("converge", "phase1", "--no-wait"))
     check = shlex.join(command("check", "phase1", "--json"))
     whole = host.run(["sh", "-c", f"{check}; exit $?"]).seconds  # Python's start is a part of what is killed
+    guard = _guard(last_seen.snapshots[host.name].plain_rules())
+    assert guard, f"{host.name}: expected: rules of a guard; seen: none"
     wanted, kills = int(os.environ.get(_KILLS_VARIABLE) or _KILLS), 0
     for number in range(wanted * _TRIES):
         moment = chance.uniform(_SOONEST, 1) * whole
         lines = [
-            *(f"{line} 2>/dev/null" for line in _breakages(here, chance)),
+            *(f"{line} 2>/dev/null" for line in (*_breakages(here, chance), *(_UNGUARDED if number % 2 else ()))),
             "begun=$(date +%s.%N)",
             f"timeout --signal=KILL {moment:.3f} {converge} 2>&1",
-            "code=$?; echo; echo converge $code $begun $(date +%s.%N)",
+            "code=$?; ended=$(date +%s.%N)",
+            'echo; echo "forwards $(sysctl -n net.ipv4.ip_forward)"; iptables-save -t filter',
+            "echo; echo converge $code $begun $ended",
             *((f"{check} 2>&1", "echo check $?") if number % _ASKED == 0 else ()),
         ]
         said = host.run(["sh", "-c", "\n".join(lines)]).stdout
         where = f"{host.name}: seed {seed}, try {number}, killed after {moment:.3f} s"
         words = said.partition("\nconverge ")[2].split()
+        state, unguarded = said.partition("\nforwards ")[2].partition("\nconverge ")[0].splitlines(), number % 2
+        missing = guard - _guard(_plain(state))
+        assert not (unguarded and state[0] == "1" and missing), (
+            f"{where}: expected: the guard is there before the host forwards; missing: {sorted(missing)}"
+        )
         code, seconds = int(words[0]), float(words[2]) - float(words[1])
         assert code in {0, _KILLED}, f"{where}: expected: killed, or done; seen: exit {code}: {said[-3000:]}"
         if number % _ASKED == 0:
@@ -99,8 +126,8 @@ def test_next_converge_after_a_kill_ends_green(lab: Lab, plan: Plan, host: Host,
     assert (second.exit_code, second.resources) == (0, ()), (
         f"{host.name}: seed {seed}: expected: 0 changes; seen: {second}"
     )
-    matrix = flows.measure(lab, (flows.SERVICE,))
-    for pair in flows.all_pairs(plan):
-        flows.assert_flow(matrix, pair, plan)
+    matrix = flows.measure(stage, (flows.SERVICE,))
+    for pair in flows.all_pairs(stage.plan):
+        flows.assert_flow(matrix, pair, stage)
     listed = shop.wait_for(shop.get("/api/products"), 200)
     assert listed.data, f"expected: products; seen: {listed}"

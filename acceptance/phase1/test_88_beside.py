@@ -7,24 +7,24 @@ from collections.abc import Mapping
 import pytest
 
 from acceptance.kernel import difference
-from acceptance.phase1 import flows
-from acceptance.phase1.beside import FORWARDING, Moment, Story, settings
-from acceptance.phase1.cycle import Cycle
-from underlay.topology import Plan
+from acceptance.phase1.beside import Moment, Story, settings
+from acceptance.suite import flows
+from acceptance.suite.cycle import FORWARDING, Cycle
+from acceptance.suite.stage import Stage
 
 #: See pyproject.toml.
 pytestmark = pytest.mark.rebuilds
 
 
-def _assert_whole(story: Story, moment: Moment, plan: Plan) -> None:
+def _assert_whole(story: Story, moment: Moment, stage: Stage) -> None:
     for phase, report in moment.checks.items():
         assert report.exit_code == 0, f"{story.host}: expected: {phase} is whole; seen: {report}"
     assert moment.told == set(moment.checks), (
         f"{story.host}: expected: status tells of {sorted(moment.checks)}; seen: {sorted(moment.told)}"
     )
     if moment.matrix:
-        for pair in flows.all_pairs(plan):
-            flows.assert_flow(moment.matrix, pair, plan)
+        for pair in flows.all_pairs(stage.plan):
+            flows.assert_flow(moment.matrix, pair, stage)
     if moment.second:
         moment.second.assert_connected()
 
@@ -34,20 +34,20 @@ def test_every_step_succeeds(story: Story) -> None:
         assert report.exit_code == 0, f"{story.host}: {step}: expected: exit 0; seen: {report}"
 
 
-def test_both_are_whole_side_by_side_whichever_came_first(story: Story, plan: Plan) -> None:
+def test_both_are_whole_side_by_side_whichever_came_first(story: Story, stage: Stage) -> None:
     for moment in (story.both, story.both_again):
-        _assert_whole(story, moment, plan)
+        _assert_whole(story, moment, stage)
 
 
-def test_second_phase_stays_whole_when_phase_1_goes(story: Story, plan: Plan) -> None:
-    _assert_whole(story, story.second_alone, plan)
+def test_second_phase_stays_whole_when_phase_1_goes(story: Story, stage: Stage) -> None:
+    _assert_whole(story, story.second_alone, stage)
     wanted = ("1", [":FORWARD DROP"])
     seen = story.second_alone.settings
     assert seen == wanted, f"{story.host}: expected: {FORWARDING} and policy are still {wanted}; seen: {seen}"
 
 
-def test_phase_1_stays_whole_when_a_second_phase_goes(story: Story, plan: Plan) -> None:
-    _assert_whole(story, story.first_alone, plan)
+def test_phase_1_stays_whole_when_a_second_phase_goes(story: Story, stage: Stage) -> None:
+    _assert_whole(story, story.first_alone, stage)
     left = difference(story.before.lines(), story.first_alone.state.lines())
     assert not left, f"{story.host}: expected: the state before (-); seen (+):\n{left}"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from acceptance.kernel import difference
-from acceptance.phase1.cycle import Cycle
+from acceptance.suite.cycle import Cycle
 from underlay.topology import Plan
 
 #: See pyproject.toml.

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address
 
 import pytest
+from testinfra.host import Host
 
 from underlay import process
-from underlay.hosts.backend import connect
+from underlay.hosts.backend import MachineBackend
 from underlay.process import Completed, ProgramTimedOut
 
 
@@ -18,7 +19,8 @@ class Here:
 
     def argv(self, command: Sequence[str], *, namespace: str | None = None, tty: bool = False) -> tuple[str, ...]:
         assert not tty
-        return (*(("env", f"NAMESPACE={namespace}") if namespace else ()), *command)
+        assert namespace is None
+        return tuple(command)
 
     def run(
         self,
@@ -33,26 +35,31 @@ class Here:
         return process.run(argv, timeout=timeout or 0.5, check=check, stdin=stdin, where=self.name)
 
 
+def connect(*enter: str, place: str = "") -> Host:
+    return Host(MachineBackend(Here(), enter, place))
+
+
 def test_arguments_are_quoted_and_all_output_comes_back() -> None:
-    done = connect(Here()).run("printf %s %s; echo ärger >&2; exit 3", "%s", "a 'b' $HOME")
+    done = connect().run("printf %s %s; echo ärger >&2; exit 3", "%s", "a 'b' $HOME")
     assert (done.rc, done.stdout, done.stderr) == (3, "a 'b' $HOME", "ärger\n")
 
 
 def test_a_percent_sign_without_arguments_is_left_alone() -> None:
-    assert connect(Here()).run("date -d @0 -u +%Y").stdout == "1970\n"
+    assert connect().run("date -d @0 -u +%Y").stdout == "1970\n"
 
 
 def test_testinfras_modules_work() -> None:
-    here = connect(Here())
+    here = connect()
     assert here.file("/etc/passwd").is_file
     assert here.interface("lo").exists
 
 
-def test_a_namespace_is_handed_on() -> None:
-    assert connect(Here(), "edge-1").run("echo $NAMESPACE").stdout == "edge-1\n"
-    assert connect(Here(), "edge-1").backend.get_hostname() == "here/edge-1"
+def test_a_place_is_entered_and_named() -> None:
+    there = connect("env", "PLACE=edge-1", place="edge-1")
+    assert there.run("echo $PLACE").stdout == "edge-1\n"
+    assert there.backend.get_hostname() == "here/edge-1"
 
 
 def test_a_command_that_hangs_is_ended() -> None:
     with pytest.raises(ProgramTimedOut, match=r"did not end within 0\.5 s"):
-        connect(Here()).run("sleep 30")
+        connect().run("sleep 30")

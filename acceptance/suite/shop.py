@@ -5,26 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from acceptance.traffic import Attempt, Outcome, Prober
-from underlay.hosts.base import Host, Lab
-from underlay.topology import Program, Replica, Service
+from acceptance.suite.stage import Seat, Stage
+from acceptance.traffic import Attempt, Outcome, outside_prober
+from underlay.topology import Program, Service
 from underlay.wait import NotYet, until
 
-#: Where the database keeps its socket on the host, below the name of its replica.
-_SOCKETS = "/run/underlay/phase1"
 #: Why a test of the cache is left out.
 NO_CACHE = "by the plan, not every product service may reach a cache"
+#: Lua for Redis: each key, and what is left to it.
+_LEFT = """
+local found = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do found[#found + 1] = key .. ' ' .. redis.call('PTTL', key) end
+return found
+"""
 _JSON = {"Content-Type": "application/json"}
 
 
 class Shop:
     """The way to the shop, and to what it keeps: its cache and its database, asked on the host they run on."""
 
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-        self._prober = Prober(lab.outside, lab.plan, outside=True)
-        self.entry = lab.plan.published[0]
-        self._address = str(lab.plan.host(self.entry.host).address.ip)
+    def __init__(self, stage: Stage) -> None:
+        self._stage, self.plan = stage, stage.plan
+        self._prober = outside_prober(stage.lab)
+        self.entry = self.plan.published[0]
+        self._address = str(self.plan.host(self.entry.host).address.ip)
 
     def get(self, path: str) -> Attempt:
         """Return a GET of a path."""
@@ -54,6 +58,11 @@ class Shop:
         """Send one request."""
         return self.ask([request])[0]
 
+    def knock(self) -> Outcome:
+        """Ask the entry for its first words, by a connection that does not wait long for them."""
+        payload = f"GET /health HTTP/1.0\r\nHost: {self._address}\r\n\r\n".encode().hex()
+        return self._prober.one(Attempt("tcp", self._address, self.entry.port, payload=payload, reply=True))
+
     def wait_for(self, request: Attempt, status: int, header: tuple[str, str] | None = None) -> Outcome:
         """Send a request until it is answered with that status (and header); fail after the plan's time."""
 
@@ -63,14 +72,14 @@ class Shop:
             return answer if good else NotYet(f"{answer} {answer.headers} {answer.body[:200]}")
 
         wanted = f"{request.method} {request.path} answered with {status}{f' and {header}' if header else ''}"
-        return until(answered, deadline_s=self._lab.plan.timeouts.ready, what=wanted, where="outside")
+        return until(answered, deadline_s=self.plan.timeouts.ready, what=wanted, where="outside")
 
     def caches(self) -> tuple[Service, ...]:
         """Return the caches that products come through; none unless each product service behind the entry has one.
 
         As the plan says it: whom the entry may reach, and of several of one kind the first (provision takes that one).
         """
-        plan = self._lab.plan
+        plan = self.plan
         gateways = plan.targets(self.entry.service, Program.GATEWAY)
         products = {product.name for item in gateways for product in plan.targets(item.name, Program.PRODUCT)[:1]}
         found = [plan.targets(name, Program.REDIS)[:1] for name in sorted(products)]
@@ -78,34 +87,38 @@ class Shop:
 
     def wait_for_cache(self) -> None:
         """Wait until every product replica uses the cache: after a failure each leaves it alone for a moment."""
-        replicas = sum(len(service.replicas) for service in self._lab.plan.services)
+        replicas = sum(len(service.replicas) for service in self.plan.services)
 
         def used() -> bool | NotYet:
             seen = [answer.headers.get("x-cache") for answer in self.ask([self.get("/api/products")] * replicas)]
             return True if set(seen) == {"hit"} else NotYet(str(seen))
 
-        until(used, deadline_s=self._lab.plan.timeouts.ready, what="use of the cache", where="outside")
+        until(used, deadline_s=self.plan.timeouts.ready, what="use of the cache", where="outside")
 
-    def instance(self, program: Program) -> tuple[Host, Service, Replica] | None:
-        """Return the first replica that runs a program, and its host; None if the plan has none."""
-        for service, replica in self._lab.plan.replicas():
-            if service.program is program:
-                return self._lab.hosts[service.host], service, replica
-        return None
+    def database(self) -> Seat | None:
+        """Return the database that the shop keeps its products and orders in; None if the plan has none."""
+        return next((seat for seat in self._stage.seats() if seat.service.program is Program.POSTGRES), None)
 
     def query(self, statement: str) -> str:
         """Ask the shop's database, on its host, and return what it prints."""
-        found = self.instance(Program.POSTGRES)
+        found = self.database()
         assert found, "expected: a plan with a database"
-        host, service, replica = found
-        return host.run(
-            ["psql", "--no-psqlrc", "--tuples-only", "--no-align", "--host", f"{_SOCKETS}/{replica.name}",
-             "--port", str(service.port), "--username", "postgres", "--dbname", "shop", "--command", statement]
-        ).stdout.strip()  # fmt: skip
+        return self._stage.query(found, statement)
 
     def forget_cached(self) -> None:
         """Empty the caches that products come through."""
-        for service in self.caches():
-            for replica in service.replicas:
-                host = self._lab.hosts[service.host]
-                host.run(["redis-cli", "-h", str(replica.ip), "-p", str(service.port), "FLUSHALL"])
+        self._ask_caches("FLUSHALL")
+
+    def cached_for(self) -> Mapping[str, int]:
+        """Return the keys that the caches have, with the milliseconds that are left to each; -1 is for ever."""
+        lines = (line.split() for line in self._ask_caches("EVAL", _LEFT, "0"))
+        return {key: int(left) for key, left in lines}
+
+    def _ask_caches(self, *words: str) -> list[str]:
+        caches = {service.name for service in self.caches()}
+        lines: list[str] = []
+        for seat in self._stage.seats():
+            if seat.service.name in caches:
+                command = ["redis-cli", "-h", str(seat.address), "-p", str(seat.service.port), *words]
+                lines += self._stage.machine(seat).run(command).stdout.splitlines()
+        return lines

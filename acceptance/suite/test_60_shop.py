@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from acceptance.phase1.shop import NO_CACHE, Shop
+from acceptance.suite.shop import NO_CACHE, Shop
 from acceptance.traffic import Attempt, Outcome
 from underlay.topology import Plan, Program
 
@@ -131,6 +131,56 @@ def test_cache_misses_then_hits(shop: Shop, products: list[Product]) -> None:
     seen = [answer.headers.get("x-cache") for answer in answers]
     assert seen == ["miss", "hit", "hit"], f"expected: a miss, then hits; seen: {seen}"
     assert len({answer.body for answer in answers}) == 1, f"expected: the same answer; seen: {answers}"
+
+
+@pytest.fixture
+def changed_behind_the_cache(shop: Shop, products: list[Product]) -> Iterator[str]:
+    """Have the cache keep the list of products, then give one another name in the database; return that name."""
+    if not shop.caches():
+        pytest.skip(NO_CACHE)
+    shop.wait_for_cache()
+    first, other = products[0], "a name that nobody has read yet"
+    where = f"WHERE id = {first['id']}"
+    was = str(first["name"]).replace("'", "''")
+    try:
+        shop.query(f"UPDATE products SET name = '{other}' {where}")  # noqa: S608 - ours
+        yield other
+    finally:
+        shop.query(f"UPDATE products SET name = '{was}' {where}")  # noqa: S608 - ours
+        shop.forget_cached()
+
+
+def test_hit_is_what_the_cache_has_and_what_was_written_shows_when_it_has_gone(
+    shop: Shop, changed_behind_the_cache: str
+) -> None:
+    hit = shop.one(shop.get(_LIST))
+    seen = (hit.headers.get("x-cache"), changed_behind_the_cache in hit.body)
+    assert seen == ("hit", False), f"expected: a hit, as it was cached; seen: {hit} {hit.headers} {hit.body}"
+    left = shop.cached_for()
+    limit = round(shop.plan.timeouts.cache * 1000)
+    assert left, "expected: the cache has the products; seen: it is empty"
+    for key, milliseconds in left.items():
+        assert 0 < milliseconds <= limit, f"{key}: expected: it goes in {limit} ms or sooner; seen: {milliseconds}"
+    shop.forget_cached()
+    miss = shop.one(shop.get(_LIST))
+    seen = (miss.headers.get("x-cache"), changed_behind_the_cache in miss.body)
+    assert seen == ("miss", True), f"expected: a miss, with the new name; seen: {miss} {miss.headers} {miss.body}"
+
+
+def test_order_shows_in_the_stock_when_the_cache_has_forgotten_it(shop: Shop, products: list[Product]) -> None:
+    path = f"{_LIST}/{_stocked(products)}"
+
+    def stock() -> int:
+        shop.forget_cached()
+        found = shop.one(shop.get(path)).data
+        assert isinstance(found, dict), f"expected: a product; seen: {found}"
+        return int(found["stock"])
+
+    before = stock()
+    taken = shop.one(shop.order(_stocked(products), 3))
+    assert taken.status == 201, f"expected: 201; seen: {taken} {taken.body}"
+    after = stock()
+    assert after == before - 3, f"expected: the stock is {before - 3}; seen: {after}"
 
 
 def test_requests_are_spread(shop: Shop, plan: Plan) -> None:

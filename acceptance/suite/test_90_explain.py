@@ -1,4 +1,4 @@
-"""The script that `explain` prints makes, on a host without phase 1, the same kernel state as `converge`."""
+"""The script that `explain` prints makes, on a host without the phase, the same kernel state as `converge`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from acceptance.kernel import difference
-from acceptance.phase1.cycle import Cycle
+from acceptance.suite.cycle import Cycle
 
 #: See pyproject.toml.
 pytestmark = pytest.mark.rebuilds

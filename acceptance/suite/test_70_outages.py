@@ -7,28 +7,29 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from acceptance.phase1.shop import NO_CACHE, Shop
-from underlay.hosts.base import Lab
-from underlay.topology import Plan, Program, Service
+from acceptance.suite.shop import NO_CACHE, Shop
+from acceptance.suite.stage import Stage
+from underlay.topology import Program, Service
 
 _LIST = "/api/products"
 
 
 @contextmanager
-def _away(lab: Lab, services: Sequence[Service]) -> Iterator[None]:
-    here = [(lab.hosts[service.host], replica.name) for service in services for replica in service.replicas]
+def _away(stage: Stage, services: Sequence[Service]) -> Iterator[None]:
+    names = {service.name for service in services}
     with ExitStack() as stack:
-        for host, name in here:
-            stack.callback(host.run, ["supervisorctl", "start", name])
-            host.run(["supervisorctl", "stop", name])
+        for seat in stage.seats():
+            if seat.service.name in names:
+                stack.callback(stage.start, seat)
+                stage.stop(seat)
         yield
 
 
-def test_without_cache_products_come_from_the_database(lab: Lab, shop: Shop) -> None:
+def test_without_cache_products_come_from_the_database(stage: Stage, shop: Shop) -> None:
     caches = shop.caches()
     if not caches:
         pytest.skip(NO_CACHE)
-    with _away(lab, caches):
+    with _away(stage, caches):
         answers = shop.ask([shop.get(_LIST)] * 4)
         seen = [(answer.status, answer.headers.get("x-cache")) for answer in answers]
         assert set(seen) == {(200, "bypass")}, f"expected: products past the cache; seen: {seen}"
@@ -36,13 +37,13 @@ def test_without_cache_products_come_from_the_database(lab: Lab, shop: Shop) -> 
     assert healed.data == answers[0].data, f"expected: {answers[0].body}; seen: {healed.body}"
 
 
-def test_without_database_nothing_is_half_written(lab: Lab, plan: Plan, shop: Shop) -> None:
-    databases = [service for service in plan.services if service.program is Program.POSTGRES]
+def test_without_database_nothing_is_half_written(stage: Stage, shop: Shop) -> None:
+    databases = [service for service in stage.plan.services if service.program is Program.POSTGRES]
     product = int(shop.query("SELECT id FROM products ORDER BY stock DESC LIMIT 1"))
     question = f"SELECT count(*), max(id), (SELECT stock FROM products WHERE id = {product}) FROM orders"  # noqa: S608
     before = shop.query(question)
     cached = shop.wait_for(shop.get(_LIST), 200, ("x-cache", "hit")) if shop.caches() else None
-    with _away(lab, databases):
+    with _away(stage, databases):
         refused = shop.one(shop.order(product))
         assert refused.status == 503, f"expected: 503; seen: {refused} {refused.body}"
         assert "Traceback" not in refused.body, f"expected: no stack trace; seen: {refused.body}"

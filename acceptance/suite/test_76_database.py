@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from acceptance.phase1.cases import WITH_PASSWORD, Seat
-from acceptance.phase1.shop import Shop
-from underlay.hosts.base import Lab
+from acceptance.modules import LabHost
+from acceptance.suite.cases import WITH_PASSWORD
+from acceptance.suite.shop import Shop
+from acceptance.suite.stage import Seat, Stage
 from underlay.process import Completed
 from underlay.topology import Program
 
@@ -61,20 +62,20 @@ Login = Callable[..., Completed]
 
 
 @pytest.fixture
-def login(lab: Lab, database_user: Seat) -> Login:
+def login(stage: Stage, database_user: Seat) -> Login:
     """Return the way of one service to its database."""
-    host, space = lab.hosts[database_user.service.host], database_user.replica.namespace
-    pid = host.run(["ip", "netns", "pids", space]).stdout.split()[0]
+    host, enter = stage.machine(database_user), stage.enter(database_user)
+    pid = str(LabHost(host, stage.plan).namespace(database_user.space).processes[0])
 
     def log_in(password: str, role: str = "", database: str = "", say: str = "SELECT 1;") -> Completed:
-        words = ["sh", "-c", _LOGIN, "sh", pid, password, role, database]
-        return host.run(words, namespace=space, check=False, stdin=say)
+        words = [*enter, "sh", "-c", _LOGIN, "sh", pid, password, role, database]
+        return host.run(words, check=False, stdin=say)
 
     return log_in
 
 
 def test_service_is_let_in_as_itself_with_its_password_alone(login: Login, database_user: Seat) -> None:
-    name, own = database_user.replica.name, database_user.service.program.value
+    name, own = database_user.name, database_user.service.program.value
     other = next(role for role in _ROLES if role != own)
     good = login(_OWN)
     assert (good.ok, good.stdout.strip()) == (True, "1"), f"{name}: expected: it is let in; seen: {good}"
@@ -94,7 +95,7 @@ def test_service_is_let_in_as_itself_with_its_password_alone(login: Login, datab
 
 
 def test_role_may_do_what_its_service_needs_and_no_more(login: Login, database_user: Seat) -> None:
-    name, program = database_user.replica.name, database_user.service.program
+    name, program = database_user.name, database_user.service.program
     lines = [
         f"BEGIN;\n\\o /dev/null\n{statement};\n\\o\n\\echo {number} :SQLSTATE\nROLLBACK;"
         for number, statement in enumerate(_STATEMENTS)
@@ -108,7 +109,7 @@ def test_role_may_do_what_its_service_needs_and_no_more(login: Login, database_u
 
 
 def test_no_role_but_the_superuser_has_a_privilege(shop: Shop) -> None:
-    if shop.instance(Program.POSTGRES) is None:
+    if shop.database() is None:
         pytest.skip("the plan has no database")
     privileged = shop.query(
         f"SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE {_PRIVILEGED}"  # noqa: S608 - ours

@@ -1,4 +1,4 @@
-"""Phase 1 taken away and made again, twice: by its own explanation, run as a shell script, and by `converge`."""
+"""A phase taken away and made again, twice: by its own explanation, run as a shell script, and by `converge`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from acceptance.kernel import Snapshot, snapshot
-from acceptance.phase1.beside import FORWARDING, POLICY, PROGRAM
-from acceptance.provisioning import Report, command, phases_on, provision
-from underlay.hosts.base import Host, Lab
+from acceptance.provisioning import ONE_MORE, Report, command, phases_on, provision
+from acceptance.suite.stage import Stage
+from underlay.hosts.base import Host
 from underlay.process import Completed
 
 #: On a host of the lab, where root alone can write: root runs it.
 _SCRIPT = "/run/explained.sh"
+FORWARDING, POLICY = "net.ipv4.ip_forward", ":FORWARD "
 #: As on a host that was a router before, and drops what it does not know.
 _OWN_SETTINGS = f"sysctl -qw {FORWARDING}=1; iptables -w -P FORWARD DROP"
 
@@ -22,7 +23,7 @@ class Cycle:
     """One host, step by step: made by converge, removed, made by the script, removed, made by converge again.
 
     ``phases_left`` are those that the host itself says are on after the first removal. Before the script somebody gives
-    the host settings of its own, which phase 1 changes: ``own`` is the host then.
+    the host settings of its own, which the phase changes: ``own`` is the host then.
     """
 
     made: Snapshot
@@ -40,9 +41,10 @@ class Cycle:
     made_again: Snapshot
 
 
-def turn(lab: Lab) -> Mapping[str, Cycle]:
+def turn(stage: Stage) -> Mapping[str, Cycle]:
     """Go through the steps on each host that services run on; at the end it is as before, whatever happened."""
-    return {name: _turn(lab, host) for name, host in lab.hosts.items() if lab.plan.services_on(name)}
+    hosts = stage.lab.hosts.items()
+    return {name: _turn(stage, host) for name, host in hosts if stage.plan.services_on(name)}
 
 
 def _settings(state: Snapshot) -> str:
@@ -51,28 +53,29 @@ def _settings(state: Snapshot) -> str:
     return f"sysctl -qw {FORWARDING}={state.root.parameters[FORWARDING]}; iptables -w -P FORWARD {words[1]}"
 
 
-def _turn(lab: Lab, host: Host) -> Cycle:
+def _turn(stage: Stage, host: Host) -> Cycle:
+    phase, timeouts = stage.phase, stage.plan.timeouts
     try:
         made = snapshot(host, files=True)
-        first_removal = provision(host, "remove")
-        phases_left = phases_on(host, PROGRAM)
+        first_removal = provision(host, "remove", phase)
+        phases_left = phases_on(host, ONE_MORE)
         removed = snapshot(host, files=True)
         settings = _settings(removed)
         programs_left = host.run(["supervisorctl", "status"], check=False).stdout.strip()
         host.run(["sh", "-e", "-c", _OWN_SETTINGS])
         own = snapshot(host, files=True)
         # From a file: what stands in the script must not be taken for the input of its commands.
-        text = host.run(command("explain", "phase1")).stdout
+        text = host.run(command("explain", phase)).stdout
         host.run(["tee", _SCRIPT], stdin=text)
-        limit = lab.plan.timeouts.command + lab.plan.timeouts.ready
+        limit = timeouts.command + timeouts.ready
         script = host.run(["sh", "-c", f"sh {_SCRIPT}; code=$?; rm {_SCRIPT}; exit $code"], check=False, timeout=limit)
         explained = snapshot(host, files=True)
-        check_after_script = provision(host, "check")
-        second_removal = provision(host, "remove")
+        check_after_script = provision(host, "check", phase)
+        second_removal = provision(host, "remove", phase)
         removed_again = snapshot(host, files=True)
         host.run(["sh", "-e", "-c", settings])
     finally:
-        converged_again = provision(host, "converge")
+        converged_again = provision(host, "converge", phase)
     return Cycle(
         made,
         first_removal,

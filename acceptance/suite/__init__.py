@@ -1,0 +1,1 @@
+"""What must hold in every phase: written once, and given each phase's stage."""

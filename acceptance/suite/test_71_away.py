@@ -1,0 +1,237 @@
+"""Each part of the shop stopped, killed and frozen, one replica and all: what customers are told, and that it heals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import pytest
+
+from acceptance.suite import outages
+from acceptance.suite.flows import Pair, all_pairs
+from acceptance.suite.shop import Shop
+from acceptance.suite.stage import Seat, Stage
+from acceptance.traffic import Listener, Outcome
+from underlay.topology import Program
+
+_LIST = "/api/products"
+#: Requests in a row that must all be answered while one replica of several is away.
+_IN_A_ROW = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """What came of requests while parts of the shop were away, by what was away and what was asked for."""
+
+    answers: Mapping[str, Sequence[Outcome]]
+
+    def assert_told(self, away: str, *statuses: int) -> None:
+        """Fail unless all requests were answered with one of the statuses, and with nothing of a program's insides."""
+        for answer in self.answers[away]:
+            answer.assert_connected()
+            assert answer.status in statuses, f"{away}: expected: {statuses}; seen: {answer} {answer.body}"
+            assert "Traceback" not in answer.body, (
+                f"{away}: expected: nothing of the program shows; seen: {answer.body}"
+            )
+
+
+def _healed(stage: Stage, shop: Shop) -> None:
+    number = int(shop.query("SELECT id FROM products ORDER BY stock DESC LIMIT 1"))
+    shop.wait_for(shop.get(_LIST), 200)
+    shop.wait_for(shop.order(number), 201)
+    if shop.caches():
+        shop.wait_for_cache()
+
+
+@pytest.fixture(scope="module")
+def number(shop: Shop) -> int:
+    """Return a product of which there is enough."""
+    return int(shop.query("SELECT id FROM products ORDER BY stock DESC LIMIT 1"))
+
+
+@pytest.fixture(scope="module")
+def frozen(stage: Stage, shop: Shop, number: int) -> Away:
+    """Freeze everything once; the shop is whole again afterwards.
+
+    An order is never sent twice, so it tells that all are frozen; a request that changes nothing is sent on to the next
+    replica then, and all are thawed.
+    """
+    answers: dict[str, Sequence[Outcome]] = {}
+    read, take = [shop.get(_LIST)], [shop.order(number)]
+
+    def past_the_cache(seat: Seat) -> Sequence[Outcome]:
+        with outages.frozen(stage, outages.of(stage, Program.REDIS)):
+            asker = outages.of(stage, Program.GATEWAY)[0]
+            way = asker.attempt("http", seat.address, seat.service.port)
+            return stage.prober(asker.host).attempt([replace(way, path="/products")])
+
+    with ThreadPoolExecutor(3) as pool:
+        shop.forget_cached()
+        with outages.frozen(stage, outages.of(stage, Program.POSTGRES)):
+            reading, taking = pool.submit(shop.ask, read), pool.submit(shop.ask, take)
+            answers["databases"] = [*reading.result(), *taking.result()]
+        with outages.frozen(stage, outages.of(stage, Program.PRODUCT, Program.ORDER)):
+            reading, taking = pool.submit(shop.ask, read), pool.submit(shop.ask, take)
+            answers["orders"] = taking.result()
+        answers["one product after the other"] = reading.result()
+        product = outages.of(stage, Program.PRODUCT)[0]
+        with outages.frozen(stage, outages.of(stage, Program.GATEWAY)):
+            reading = pool.submit(shop.ask, read)
+            answers["caches"] = past_the_cache(product)
+            # Later than the other, which else would find both replicas known to have failed, and be told so at once.
+            answers["gateways"] = shop.ask(take)
+        answers["one gateway after the other"] = reading.result()
+    with outages.frozen(stage, outages.of(stage, Program.NGINX)):
+        answers["edges"] = [shop.knock()]
+    _healed(stage, shop)
+    return Away(answers)
+
+
+@pytest.mark.parametrize(
+    ("away", "statuses"), [("gateways", (504,)), ("orders", (503,)), ("caches", (200,)), ("databases", (503,))]
+)
+def test_frozen_service_is_told_as_promised(frozen: Away, away: str, statuses: tuple[int, ...]) -> None:
+    frozen.assert_told(away, *statuses)
+
+
+@pytest.mark.parametrize("program", [Program.GATEWAY, Program.PRODUCT])
+def test_frozen_replica_of_two_costs_time_but_no_answer(frozen: Away, stage: Stage, program: Program) -> None:
+    if not outages.crowded(stage, program):
+        pytest.skip(f"the plan has no two replicas of a {program} service")
+    frozen.assert_told(f"one {program} after the other", 200)
+
+
+def test_frozen_edge_gives_no_answer(frozen: Away) -> None:
+    for outcome in frozen.answers["edges"]:
+        assert outcome.outcome == "timeout", f"expected: no answer from a frozen edge; seen: {outcome}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What customers were told step by step, and what listeners in the services' places heard meanwhile, by pair."""
+
+    away: Away
+    echoes: Mapping[str, Outcome]
+    heard: Mapping[str, Sequence[str]]
+
+
+@pytest.fixture(scope="module")
+def stopped(stage: Stage, shop: Shop, number: int) -> Stopped:
+    """Stop everything, from the inside out; in the services' places something echoes; the shop is whole again then."""
+    answers: dict[str, Sequence[Outcome]] = {}
+
+    def stop(*programs: Program) -> None:
+        outages.each(stage.stop, outages.of(stage, *programs))
+
+    with outages.stopped(stage, outages.crowded(stage, Program.GATEWAY, Program.PRODUCT)):
+        reads, orders = [shop.get(_LIST)] * _IN_A_ROW, [shop.order(number)] * _IN_A_ROW
+        answers["one of each"] = shop.ask([*reads, *orders])
+    try:
+        stop(Program.POSTGRES, Program.REDIS)
+        answers["databases"] = shop.ask([shop.get(_LIST), shop.order(number)])
+        stop(Program.PRODUCT, Program.ORDER)
+        answers["products and orders"] = shop.ask([shop.get(_LIST), shop.order(number)])
+        stop(Program.GATEWAY)
+        answers["gateways"] = shop.ask([shop.get(_LIST)])
+        stop(Program.NGINX)
+        answers["edges"] = [shop.knock()]
+        echoes, heard = _echo(stage)
+    finally:
+        outages.each(stage.start, stage.seats())
+    _healed(stage, shop)
+    return Stopped(Away(answers), echoes, heard)
+
+
+def _echo(stage: Stage) -> tuple[dict[str, Outcome], dict[str, Sequence[str]]]:
+    """Make all allowed connections to listeners in the services' places, each with packets as large as they may be."""
+    places, pairs = stage.by_host(), [pair for pair in all_pairs(stage.plan) if pair.allowed]
+    seats = {seat.name: seat for here in places.values() for seat in here}
+    echoes: dict[str, Outcome] = {}
+    with ExitStack() as stack:
+        listening = {}
+        for host, here in places.items():
+            wanted = [Listener("echo", seat.space, str(seat.address), seat.service.port) for seat in here]
+            listening[host] = stack.enter_context(stage.prober(host).listening(wanted))
+        for host in places:
+            mine = [pair for pair in pairs if seats[pair.source.name].host == host]
+            ways = [(seats[pair.source.name], seats[pair.target.name]) for pair in mine]
+            attempts = [source.attempt("echo", target.address, target.service.port) for source, target in ways]
+            outcomes = stage.prober(host).attempt(attempts)
+            echoes |= {pair.name: outcome for pair, outcome in zip(mine, outcomes, strict=True)}
+    heard: dict[str, Sequence[str]] = {}
+    for host, here in places.items():
+        heard |= {seat.name: seen for seat, seen in zip(here, listening[host].seen, strict=True)}
+    return echoes, heard
+
+
+def test_one_replica_of_two_is_not_missed(stopped: Stopped, stage: Stage) -> None:
+    if not outages.crowded(stage, Program.GATEWAY, Program.PRODUCT):
+        pytest.skip("the plan has one gateway and one product replica")
+    stopped.away.assert_told("one of each", 200, 201)
+
+
+@pytest.mark.parametrize(
+    ("away", "statuses"), [("databases", (503,)), ("products and orders", (503,)), ("gateways", (502,))]
+)
+def test_stopped_service_is_told_as_promised(stopped: Stopped, away: str, statuses: tuple[int, ...]) -> None:
+    stopped.away.assert_told(away, *statuses)
+
+
+def test_stopped_edge_is_told_by_the_kernel(stopped: Stopped) -> None:
+    for outcome in stopped.away.answers["edges"]:
+        assert outcome.outcome == "refused", f"expected: refused, nobody listens there; seen: {outcome}"
+
+
+def test_largest_packets_pass_both_ways(stopped: Stopped, allowed_pair: Pair, stage: Stage) -> None:
+    """Unfragmented, and as large as the plan's MTU lets them be; the receiver sees the replica's own address."""
+    pair = allowed_pair
+    outcome, source = stopped.echoes[pair.name], stage.seat(pair.source)
+    outcome.assert_connected()
+    seen = outcome.reply_text
+    assert seen == str(stage.plan.underlay.mtu), (
+        f"expected: packets of {stage.plan.underlay.mtu} bytes both ways; seen: of {seen}: {outcome}"
+    )
+    own = [peer for peer in stopped.heard[pair.target.name] if peer == f"{source.address}:{outcome.local_port}"]
+    assert own, f"{pair.target.name}: expected: {source.address} itself; seen: {stopped.heard[pair.target.name]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """What was answered while replicas were killed, and started again by whoever looks after them."""
+
+    away: Away
+
+
+@pytest.fixture(scope="module")
+def killed(stage: Stage, shop: Shop, number: int) -> Killed:
+    """Kill one replica of those that have another, then everything; the shop is whole again afterwards."""
+    answers: dict[str, Sequence[Outcome]] = {}
+    some = outages.crowded(stage, Program.GATEWAY, Program.PRODUCT)
+
+    def ask() -> Sequence[Outcome]:
+        return shop.ask([shop.get(_LIST), shop.order(number)] * _IN_A_ROW)
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        outages.kill(stage, some)
+        answers["one of each"] = [*asking.result(), *ask()]
+    outages.kill(stage, stage.seats())
+    _healed(stage, shop)
+    return Killed(Away(answers))
+
+
+def test_killed_replica_of_two_is_not_missed(killed: Killed, stage: Stage) -> None:
+    """Of an order that was under way nobody knows whether it was taken: that is said (503), and nothing else."""
+    if not outages.crowded(stage, Program.GATEWAY, Program.PRODUCT):
+        pytest.skip("the plan has one gateway and one product replica")
+    reads = [answer for answer in killed.away.answers["one of each"] if answer.attempt.method == "GET"]
+    orders = [answer for answer in killed.away.answers["one of each"] if answer.attempt.method == "POST"]
+    Away({"one of each": reads}).assert_told("one of each", 200)
+    Away({"one of each": orders}).assert_told("one of each", 201, 502)
+
+
+def test_everything_killed_at_once_comes_back_by_itself(killed: Killed, shop: Shop) -> None:
+    answer = shop.one(shop.get(_LIST))
+    assert answer.status == 200, f"expected: 200; seen: {answer} {answer.body}"

@@ -1,0 +1,80 @@
+"""Secrets: each is in one file, for one user alone; and nowhere else on the host can it be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from acceptance.modules import LabHost
+from acceptance.provisioning import command
+from acceptance.suite.cases import WITH_PASSWORD
+from acceptance.suite.stage import Seat, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The secrets' files of one host, each with its mode and owner; and the places where one of them shows."""
+
+    files: Mapping[str, tuple[int, str]]
+    secrets: int
+    looked_at: int
+    leaks: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def secrets(stage: Stage) -> Mapping[str, Secrets]:
+    """Look everywhere, in one run a host."""
+    found = {}
+    for name in stage.by_host():
+        asked = json.dumps(stage.secrets)
+        said = json.loads(stage.lab.hosts[name].run(["python3", "-m", "acceptance.leaks"], stdin=asked).stdout)
+        files = {path: (mode, owner) for path, (mode, owner) in said["files"].items()}
+        found[name] = Secrets(files, said["secrets"], said["looked_at"], tuple(said["leaks"]))
+    return found
+
+
+def test_secret_is_for_its_owner_alone(secrets: Mapping[str, Secrets], busy_host: str, stage: Stage) -> None:
+    owners = {"root", *(stage.user(seat) for seat in stage.seats(busy_host) if seat.service.program in WITH_PASSWORD)}
+    here = secrets[busy_host].files
+    assert here, f"{busy_host}: expected: files with secrets below {stage.secrets}; seen: none"
+    for path, (mode, owner) in here.items():
+        assert not mode & 0o177, f"{busy_host}: {path}: expected: mode 0600 or less; seen: {mode:04o}"
+        assert owner in owners, f"{busy_host}: {path}: expected: of one of {sorted(owners)}; seen: of {owner}"
+
+
+def test_service_has_its_secret(stage: Stage, database_user: Seat) -> None:
+    host, user = LabHost(stage.machine(database_user), stage.plan), stage.user(database_user)
+    file = host.file(stage.secret(database_user))
+    seen = (file.mode, file.user)
+    assert seen == (0o400, user), (
+        f"{host.name}: {file.path}: expected: 0400 of {user}; seen: {seen[0]:04o} of {seen[1]}"
+    )
+
+
+def test_secret_shows_nowhere_else(secrets: Mapping[str, Secrets], busy_host: str) -> None:
+    """Neither in command lines and environments, nor in settings, logs, what the supervisor knows, or dumps."""
+    here = secrets[busy_host]
+    assert here.secrets > 1, f"{busy_host}: expected: secrets to look for; seen: {here.secrets}"
+    assert here.looked_at > len(here.files), f"{busy_host}: expected: places to look at; seen: {here.looked_at}"
+    assert not here.leaks, f"{busy_host}: expected: no secret but in its own file; seen in: {here.leaks}"
+
+
+def test_explanation_tells_no_secret(stage: Stage, secrets: Mapping[str, Secrets], busy_host: str) -> None:
+    host = LabHost(stage.lab.hosts[busy_host], stage.plan)
+    told = host.machine.run(command("explain", stage.phase)).stdout
+    for path in secrets[busy_host].files:
+        value = host.file(path).content_string.strip()
+        assert value, f"{busy_host}: {path}: expected: a secret; seen: nothing"
+        assert value not in told, f"{busy_host}: expected: the explanation does not tell {path}; seen: it does"
+
+
+def test_service_leaves_no_memory_behind_when_it_crashes(stage: Stage, seat: Seat) -> None:
+    """A core dump would have its password."""
+    host = LabHost(stage.machine(seat), stage.plan)
+    for pid in host.namespace(seat.space).processes:
+        limit = next(line for line in host.file(f"/proc/{pid}/limits").content_string.splitlines() if "core" in line)
+        seen = limit.split()[4:6]
+        assert seen == ["0", "0"], f"{host.name}/{seat.name}: expected: process {pid} dumps no core; seen: {limit}"
