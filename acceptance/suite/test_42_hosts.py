@@ -23,12 +23,15 @@ Probers = Mapping[str, Prober]
 _CHANCE = 4
 
 
-def _unplanned(plan: Plan, host: str, open_ports: Sequence[int]) -> list[int]:
-    """Return ports that a host must not answer on: those of the plan that it does not publish, and some of chance."""
+def _unplanned(plan: Plan, host: str, its_own: Sequence[int]) -> list[int]:
+    """Return ports that a host must not answer on: those of the plan that it does not publish, and some of chance.
+
+    ``its_own`` are those on which it serves by itself, as a host does (ssh).
+    """
     published = {entry.port for entry in plan.published if entry.host == host}
     every = {service.port for service in plan.services} | {entry.port for entry in plan.published}
-    some = random.SystemRandom().sample(range(1, 65536), _CHANCE)
-    return sorted({*every, plan.tunnel.port, *some} - published - set(open_ports))
+    some = {*random.SystemRandom().sample(range(1, 65536), _CHANCE)} - set(its_own)
+    return sorted({*every, plan.tunnel.port, *some} - published)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def knocked(stage: Stage, probers: Probers) -> Mapping[tuple[str, str], Sequence
 
 
 def _own_ports(host: LabHost) -> list[int]:
-    """Return the TCP ports on which the host itself serves, as a host does (ssh)."""
+    """Return the TCP ports on which somebody listens in the host's own network."""
     sockets = host.socket.get_listening_sockets()
     return [int(item.rpartition(":")[2]) for item in sockets if item.startswith("tcp:")]
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 import pytest
 
-from acceptance.traffic import Attempt
+from acceptance.traffic import Attempt, Listener
 from underlay.repository import REPOSITORY
 
 _FEW, _SHORT = 1, 0.2
@@ -48,3 +48,16 @@ def test_listener_that_has_outlived_its_time_is_said_without_a_traceback() -> No
     assert done.returncode != 0
     assert "the listener has ended by itself" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_echo_says_how_large_the_packets_were() -> None:
+    """The loopback has an MTU of 65536 bytes (drivers/net/loopback.c), which IPv4 packets do not reach."""
+    listener = asdict(Listener("echo", address="127.0.0.1"))
+    listening = json.loads(ask({"do": "listen", "listeners": [listener], "lifetime": 30}).stdout)
+    attempts = [asdict(Attempt("echo", "127.0.0.1", listening["ports"][0]))]
+    request = {"do": "attempt", "timeout": 5, "chain": None, "limit": 5, "patience": _FEW, "attempts": attempts}
+    (outcome,) = json.loads(ask(request).stdout)
+    (seen,) = json.loads(ask({"do": "collect", "control": listening["control"]}).stdout)
+    assert outcome["outcome"] == "connected", outcome
+    assert 1500 < int(bytes.fromhex(outcome["reply"]).decode()) <= 65536
+    assert seen == [outcome["local"]]
