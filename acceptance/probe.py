@@ -151,6 +151,8 @@ def _echo(item: Attempt, found: Outcome, timeout: float, denied: Callable[[], bo
                 raise _Garbled(f"of {size} bytes {len(back)} came back")
         options = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
         timestamps = _TIMESTAMPS if options[_TCP_INFO_OPTIONS] & _TCPI_OPT_TIMESTAMPS else 0
+        # On the way it may have learnt that so large a packet does not fit everywhere.
+        size = min(size, link.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))
         found["reply"] = str(size + timestamps + _HEADERS).encode().hex()
 
 

@@ -77,6 +77,29 @@ def _plain(rules: Iterable[str]) -> list[str]:
     return [re.sub(r" \[\d+:\d+\]$", "", line) for line in rules]
 
 
+#: Runs a command until the host forwards, and kills it at that moment; a shell looks every few microseconds.
+_UNTIL_FORWARDING = """
+"$@" >/dev/null 2>&1 & run=$!
+while read -r on </proc/sys/net/ipv4/ip_forward; [ "$on" = 0 ] && kill -0 $run 2>/dev/null; do :; done
+kill -KILL $run
+echo "$on"
+iptables-save -t filter
+"""
+
+
+def test_guard_stands_when_the_host_begins_to_forward(host: Host, last_seen: LastSeen) -> None:
+    guard = _guard(last_seen.snapshots[host.name].plain_rules())
+    assert guard, f"{host.name}: expected: rules of a guard; seen: none"
+    host.run(["sh", "-e", "-c", "\n".join(_UNGUARDED)])
+    run = command("converge", "phase1", "--no-wait")
+    forwards, *rules = host.run(["sh", "-c", _UNTIL_FORWARDING, "sh", *run]).stdout.splitlines()
+    assert forwards == "1", f"{host.name}: expected: converge makes it forward again; seen: {forwards}"
+    missing = guard - _guard(_plain(rules))
+    assert not missing, (
+        f"{host.name}: expected: the guard is there before the host forwards; missing: {sorted(missing)}"
+    )
+
+
 def test_next_converge_after_a_kill_ends_green(stage: Stage, host: Host, shop: Shop, last_seen: LastSeen) -> None:
     seed = int(os.environ.get(_SEED_VARIABLE) or random.SystemRandom().randrange(2**32))
     print(f"seed {seed}; to repeat: {_SEED_VARIABLE}={seed}")
