@@ -9,7 +9,8 @@ from pathlib import Path
 
 from acceptance.suite.cases import Visit
 from acceptance.suite.stage import Member, Seat, Stage
-from underlay.topology import dns_names
+from underlay.hosts.base import Host
+from underlay.topology import Program, dns_names
 
 _SETTINGS = "/etc/underlay/phase1"
 _NETNS = Path("/run/netns")
@@ -64,6 +65,12 @@ class ByHand(Stage):
     def start(self, seat: Seat) -> None:
         """Have the supervisor start it."""
         self.machine(seat).run(["supervisorctl", "start", seat.name])
+
+    def leave_behind(self, host: Host) -> None:
+        """Kill the edges' first processes, and have them not started again: nginx's workers outlive them."""
+        for seat in self.seats(host.name):
+            if seat.service.program is Program.NGINX:
+                host.run(["supervisorctl"], stdin=f"signal KILL {seat.name}\nstop {seat.name}\n")
 
     def seen_as(self, visit: Visit) -> IPv4Address:
         """Return whom the edge sees.

@@ -22,6 +22,7 @@ _OWN_SETTINGS = f"sysctl -qw {FORWARDING}=1; iptables -w -P FORWARD DROP"
 class Cycle:
     """One host, step by step: made by converge, removed, made by the script, removed, made by converge again.
 
+    Before the first removal a killed program has left behind what it leaves.
     ``phases_left`` are those that the host itself says are on after the first removal. Before the script somebody gives
     the host settings of its own, which the phase changes: ``own`` is the host then.
     """
@@ -57,6 +58,7 @@ def _turn(stage: Stage, host: Host) -> Cycle:
     phase, timeouts = stage.phase, stage.plan.timeouts
     try:
         made = snapshot(host, files=True)
+        stage.leave_behind(host)
         first_removal = provision(host, "remove", phase)
         phases_left = phases_on(host, ONE_MORE)
         removed = snapshot(host, files=True)

@@ -132,6 +132,9 @@ class Stage(ABC):
     def query(self, seat: Seat, statement: str) -> str:
         """Ask a database as its superuser, and return what it prints."""
 
+    def leave_behind(self, host: Host) -> None:  # noqa: B027 - nothing, where programs leave nothing
+        """Have programs of a host killed so that they leave behind what they can: a removal has to cope with it."""
+
     @property
     def plan(self) -> Plan:
         """The plan that the lab is up with."""
