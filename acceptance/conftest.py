@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from acceptance.chosen import chosen, give_up
+from acceptance.customer import Customer
 from acceptance.diagnose import diagnose
 from acceptance.kernel import Snapshot, difference, snapshot
 from acceptance.modules import LabHost
@@ -212,11 +213,19 @@ def matrix(stage: Stage, converged: None) -> flows.Matrix:
 
 
 @pytest.fixture(scope="session")
-def shop(stage: Stage, converged: None) -> Shop:
+def customer(lab: Lab) -> Iterator[Customer]:
+    """Lend somebody outside of the lab who asks by HTTP."""
+    made = Customer(lab.outside, lab.plan)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def shop(stage: Stage, customer: Customer, converged: None) -> Shop:
     """Return the shop as a customer outside of the lab sees it."""
     if not stage.plan.published:
         pytest.skip("the plan publishes nothing")
-    return Shop(stage)
+    return Shop(stage, customer)
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,8 @@ from acceptance.counted import Look
 from acceptance.inside import inside
 from acceptance.listeners import collect, listen, text_of, whole_packets
 
+#: How many times as long as a connection an answer may take: whoever asks others may wait for each of them in turn.
+ANSWER = 15
 #: Seconds between two looks at the counter while an answer is awaited.
 _STEP = 0.01
 #: linux/tcp.h: what a connection has agreed on.
@@ -35,8 +37,6 @@ _TCP_INFO_BYTES, _TCP_INFO_OPTIONS, _TCPI_OPT_TIMESTAMPS = 8, 5, 1
 _HEADERS, _TIMESTAMPS = 40, 12
 #: How many packets of full size are sent, each way.
 _ECHOES = 6
-#: How many times as long as a connection an answer may take: whoever asks others may wait for each of them in turn.
-_ANSWER = 15
 _ECHO_REPLY, _ECHO_REQUEST = 0, 8  # RFC 792
 
 
@@ -238,7 +238,7 @@ def _connected(item: Attempt, found: Outcome, timeout: float) -> Iterator[socket
         link.connect((item["address"], item["port"]))
         found["local"] = text_of(link.getsockname())
         if item["kind"] == "http":
-            link.settimeout(timeout * _ANSWER)
+            link.settimeout(timeout * ANSWER)
         yield link
 
 

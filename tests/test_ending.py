@@ -140,6 +140,10 @@ class Answering:
     def address(self) -> IPv4Address:
         return _PLAN.host(self.name).address.ip
 
+    @property
+    def network(self) -> None:
+        return None
+
     def argv(self, command: Sequence[str], *, namespace: str | None = None, tty: bool = False) -> tuple[str, ...]:
         return ("sh", "-c", self.line)
 

@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from acceptance.conftest import LastSeen
+from acceptance.customer import Customer
 from acceptance.provisioning import Report, provision
 from acceptance.suite import flows
 from acceptance.suite.flows import Matrix
 from acceptance.suite.stage import Stage
-from acceptance.traffic import Attempt, Outcome, outside_prober
+from acceptance.traffic import Attempt, Outcome
 from underlay import process
 from underlay.errors import Exit
 from underlay.hosts import layout
@@ -45,6 +46,7 @@ class Workstation:
     """Where a person edits the plan and runs the command."""
 
     lab: Lab
+    customer: Customer
     directory: Path
 
     def write(self, name: str, plan: Plan) -> Path:
@@ -70,7 +72,7 @@ class Workstation:
         """Ask for the products, from outside, by a port of the host that publishes them."""
         entry = self.lab.recorded.published[0]
         address = str(self.lab.recorded.host(entry.host).address.ip)
-        return outside_prober(self.lab).one(Attempt("http", address, port, path=_PATH))
+        return self.customer.one(Attempt("http", address, port, path=_PATH))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,9 +108,9 @@ class Edited:
 
 
 @pytest.fixture(scope="module")
-def workstation(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Workstation:
+def workstation(lab: Lab, customer: Customer, tmp_path_factory: pytest.TempPathFactory) -> Workstation:
     """Lend a place to edit plans in."""
-    return Workstation(lab, tmp_path_factory.mktemp("workstation"))
+    return Workstation(lab, customer, tmp_path_factory.mktemp("workstation"))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from acceptance.customer import Customer
 from acceptance.suite.stage import Seat, Stage
 from acceptance.traffic import Attempt, Outcome, outside_prober
 from underlay.topology import Program, Service
@@ -24,8 +25,9 @@ _JSON = {"Content-Type": "application/json"}
 class Shop:
     """The way to the shop, and to what it keeps: its cache and its database, asked on the host they run on."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, customer: Customer) -> None:
         self._stage, self.plan = stage, stage.plan
+        self._customer = customer
         self._prober = outside_prober(stage.lab)
         self.entry = self.plan.published[0]
         self._address = str(self.plan.host(self.entry.host).address.ip)
@@ -49,7 +51,7 @@ class Shop:
 
     def ask(self, requests: Sequence[Attempt]) -> tuple[Outcome, ...]:
         """Send requests one after the other, each in a connection of its own."""
-        answers = self._prober.attempt(requests)
+        answers = self._customer.ask(requests)
         for answer in answers:
             answer.assert_connected()
         return answers
@@ -67,7 +69,7 @@ class Shop:
         """Send a request until it is answered with that status (and header); fail after the plan's time."""
 
         def answered() -> Outcome | NotYet:
-            answer = self._prober.one(request)
+            answer = self._customer.one(request)
             good = answer.status == status and (header is None or answer.headers.get(header[0]) == header[1])
             return answer if good else NotYet(f"{answer} {answer.headers} {answer.body[:200]}")
 

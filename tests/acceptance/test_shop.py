@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from acceptance.customer import Customer
 from acceptance.suite.shop import Shop
 from acceptance.suite.stage import load
 from tests.hosts.recorded import record
@@ -34,5 +35,6 @@ def plan(services: str, *flows: str) -> str:
     ids=["as shipped", "without the flow", "another gateway's products go past it", "a product service nobody asks"],
 )
 def test_caches_are_what_products_may_reach(text: str, expected: list[str], tmp_path: Path) -> None:
-    shop = Shop(load("phase1", record(tmp_path, parse_plan(text, "plan"))))
+    lab = record(tmp_path, parse_plan(text, "plan"))
+    shop = Shop(load("phase1", lab), Customer(lab.outside, lab.plan))
     assert [service.name for service in shop.caches()] == expected

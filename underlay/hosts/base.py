@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Protocol
 
 from underlay.errors import Problem
@@ -68,6 +69,18 @@ class Host(Machine, Protocol):
         ...
 
 
+class Outside(Machine, Protocol):
+    """The machine that looks at the lab from outside: the one that asks, where it meets the underlay."""
+
+    @property
+    def network(self) -> Path | None:
+        """The file that its network namespace is mounted on; None if that is the caller's own.
+
+        NotReady when the lab is down.
+        """
+        ...
+
+
 class Lab(Protocol):
     """A lab that is up: its plan, its hosts, and a place outside of them."""
 
@@ -103,6 +116,6 @@ class Lab(Protocol):
         ...
 
     @property
-    def outside(self) -> Machine:
+    def outside(self) -> Outside:
         """The machine that the tests run on, at the underlay's gateway address."""
         ...

@@ -25,7 +25,7 @@ from types import MappingProxyType
 from typing import TypedDict
 
 from underlay.errors import NotReady, Problem
-from underlay.hosts.base import Host, Lab, Machine
+from underlay.hosts.base import Host, Lab, Outside
 from underlay.process import Completed, ProgramFailed, ProgramTimedOut
 from underlay.topology import Plan
 
@@ -325,7 +325,7 @@ class ResidentLab:
         return self._hosts
 
     @property
-    def outside(self) -> Machine:
+    def outside(self) -> Outside:
         """The machine that the tests run on."""
         return self._lab.outside
 

@@ -157,6 +157,14 @@ class Outside:
         """The gateway's address."""
         return self._plan.underlay.gateway.ip
 
+    @property
+    def network(self) -> Path:
+        """The file that the underlay's network namespace is mounted on; NotReady when the lab is down."""
+        _refuse_others(self.name)
+        if not wire.is_pinned(self._store.pin):
+            raise NotReady(Problem(self.name, f"the lab {self._store.lab} is not up", _UP))
+        return self._store.pin
+
     def argv(self, command: Sequence[str], *, namespace: str | None = None, tty: bool = False) -> tuple[str, ...]:
         """Return the argument list that runs ``command`` on the underlay; ``tty`` needs nothing here.
 
@@ -165,10 +173,7 @@ class Outside:
         del tty  # the caller's terminal is this machine's
         if namespace is not None:
             raise InputError(Problem(self.name, f"there is no namespace `{namespace}` outside", "name a host"))
-        _refuse_others(self.name)
-        if not wire.is_pinned(self._store.pin):
-            raise NotReady(Problem(self.name, f"the lab {self._store.lab} is not up", _UP))
-        return (*wire.enter_argv(self._store.pin), *command)
+        return (*wire.enter_argv(self.network), *command)
 
     def run(
         self,

@@ -142,9 +142,15 @@ def is_inside() -> bool:
     return not is_up() or namespace_of(os.getpid(), "net") == pin().stat().st_ino
 
 
+def network() -> Path | None:
+    """Return the file that the guests' network is mounted on; None where they can be reached as it is."""
+    return pin() if is_up() and not is_inside() else None
+
+
 def inside(command: Sequence[str]) -> tuple[str, ...]:
     """Return the argument list that runs ``command`` where the guests can be reached: as it is, unless ours runs."""
-    return (*(wire.enter_argv(pin()) if is_up() and not is_inside() else ()), *command)
+    there = network()
+    return (*(wire.enter_argv(there) if there else ()), *command)
 
 
 def environment() -> dict[str, str]:

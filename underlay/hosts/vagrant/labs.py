@@ -191,6 +191,11 @@ class VagrantOutside:
         """The gateway's address."""
         return self._plan.underlay.gateway.ip
 
+    @property
+    def network(self) -> Path | None:
+        """The file that the guests' network is mounted on; None if it is the caller's own."""
+        return vmenv.network()
+
     def argv(self, command: Sequence[str], *, namespace: str | None = None, tty: bool = False) -> tuple[str, ...]:
         """Return the argument list that runs ``command`` where the underlay is; InputError with a ``namespace``."""
         del tty  # the caller's terminal is this machine's
