@@ -37,8 +37,7 @@ class Away:
             )
 
 
-def _healed(stage: Stage, shop: Shop) -> None:
-    number = int(shop.query("SELECT id FROM products ORDER BY stock DESC LIMIT 1"))
+def _healed(shop: Shop, number: int) -> None:
     shop.wait_for(shop.get(_LIST), 200)
     shop.wait_for(shop.order(number), 201)
     if shop.caches():
@@ -87,7 +86,7 @@ def frozen(stage: Stage, shop: Shop, number: int) -> Away:
         answers["one gateway after the other"] = reading.result()
     with outages.frozen(stage, outages.of(stage, Program.NGINX)):
         answers["edges"] = [shop.knock()]
-    _healed(stage, shop)
+    _healed(shop, number)
     return Away(answers)
 
 
@@ -142,7 +141,7 @@ def stopped(stage: Stage, shop: Shop, number: int) -> Stopped:
         echoes, heard = _echo(stage)
     finally:
         outages.each(stage.start, stage.seats())
-    _healed(stage, shop)
+    _healed(shop, number)
     return Stopped(Away(answers), echoes, heard)
 
 
@@ -220,7 +219,7 @@ def killed(stage: Stage, shop: Shop, number: int) -> Killed:
         outages.kill(stage, some)
         answers["one of each"] = [*asking.result(), *ask()]
     outages.kill(stage, stage.seats())
-    _healed(stage, shop)
+    _healed(shop, number)
     return Killed(Away(answers))
 
 
