@@ -16,6 +16,9 @@ from acceptance.suite.stage import Seat, Stage
 from acceptance.traffic import Listener, Outcome
 from underlay.topology import Program
 
+#: See pyproject.toml.
+pytestmark = pytest.mark.rebuilds
+
 _LIST = "/api/products"
 #: Requests in a row that must all be answered while one replica of several is away.
 _IN_A_ROW = 6
