@@ -1,4 +1,4 @@
-"""Programs under supervisord: testinfra's module for it, and what it lacks: stopping, starting, signals."""
+"""Programs under supervisord: testinfra's module for it, and what it lacks: stopping and starting."""
 
 from __future__ import annotations
 
@@ -23,11 +23,6 @@ class Program(Supervisor):  # type: ignore[misc] # testinfra is not marked as ty
     def start(self) -> None:
         """Start it, and wait until the supervisor says that it runs. No error if it does."""
         self._do("start")
-
-    def signal(self, name: str) -> None:
-        """Send a signal to its process, as kill(1) names it: ``KILL``, ``STOP``, ``CONT``."""
-        self.check_output("kill -s %s %s", name, str(self.pid))
-        self._attrs_cache = None
 
     def _do(self, verb: str) -> None:
         self.check_output("supervisorctl %s %s", verb, self.name)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from acceptance.modules import LabHost
 from acceptance.suite.cases import Visit
 from acceptance.suite.stage import Member, Seat, Stage
 from underlay.hosts.base import Host
@@ -60,11 +61,11 @@ class ByHand(Stage):
 
     def stop(self, seat: Seat) -> None:
         """Have the supervisor stop it."""
-        self.machine(seat).run(["supervisorctl", "stop", seat.name])
+        LabHost(self.machine(seat), self.plan).program(seat.name).stop()
 
     def start(self, seat: Seat) -> None:
         """Have the supervisor start it."""
-        self.machine(seat).run(["supervisorctl", "start", seat.name])
+        LabHost(self.machine(seat), self.plan).program(seat.name).start()
 
     def leave_behind(self, host: Host) -> None:
         """Kill the edges' first processes, and have them not started again: nginx's workers outlive them."""

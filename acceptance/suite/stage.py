@@ -15,13 +15,13 @@ from ipaddress import IPv4Address
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
+from acceptance.modules import LabHost
 from acceptance.traffic import Attempt, Outcome, Prober, Resolved
 from underlay.errors import InputError, Problem
 from underlay.hosts.base import Host, Lab
 from underlay.topology import Plan, Replica, Service, Tier
 
 if TYPE_CHECKING:
-    from acceptance.modules import LabHost
     from acceptance.suite.cases import Visit
 
 
@@ -163,8 +163,6 @@ class Stage(ABC):
 
     def inside(self, seat: Seat) -> LabHost:
         """Return testinfra's view of a replica's network."""
-        from acceptance.modules import LabHost  # slow to load, and most of the suite does without
-
         return LabHost(self.machine(seat), self.plan, enter=self.enter(seat), name=seat.name)
 
     def resolve(self, seat: Seat, names: Sequence[str]) -> Mapping[str, Resolved]:

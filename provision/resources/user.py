@@ -7,6 +7,7 @@ services of one user would share what the rules of the network keep apart.
 from __future__ import annotations
 
 import grp
+import os
 import pwd
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -97,7 +98,9 @@ def _removed(system: System, name: str) -> bool | NotYet:
         return True
     # Its programs have stopped. What still runs as this user of ours was left by one that was killed (nginx its
     # worker), and would run on for ever, in a namespace without a name.
-    system.run("pkill", "-KILL", "--euid", name, check=False)
+    # A container's user may have the same number: only this host's own processes are meant, not those of other PID
+    # namespaces in it.
+    system.run("pkill", "-KILL", "--euid", name, "--ns", str(os.getpid()), "--nslist", "pid", check=False)
     return NotYet(done.stderr.strip())
 
 
