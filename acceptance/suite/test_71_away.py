@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -98,6 +99,13 @@ def frozen(stage: Stage, shop: Shop, number: int) -> Away:
 )
 def test_frozen_service_is_told_as_promised(frozen: Away, away: str, statuses: tuple[int, ...]) -> None:
     frozen.assert_told(away, *statuses)
+
+
+@pytest.mark.parametrize(("away", "named"), [("orders", "order"), ("databases", "database")])
+def test_what_is_frozen_is_named_to_the_customer(frozen: Away, away: str, named: str) -> None:
+    for answer in frozen.answers[away]:
+        dependencies = {detail["dependency"] for detail in json.loads(answer.body)["error"]["details"]}
+        assert dependencies == {named}, f"{away}: expected: {named} is named; seen: {answer.body}"
 
 
 @pytest.mark.parametrize("program", [Program.GATEWAY, Program.PRODUCT])

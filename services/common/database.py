@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
+import asyncio
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import LiteralString
 
 import psycopg
 from psycopg.rows import TupleRow
-from psycopg_pool import ConnectionPool
+from psycopg_pool import AsyncConnectionPool
 
 from services.common.errors import UnavailableError
 from services.common.settings import DatabaseSettings
@@ -21,15 +23,19 @@ _log = logging.getLogger("services.database")
 #: The dependency's name in answers.
 NAME = "database"
 
-Connection = psycopg.Connection[TupleRow]
+#: Seconds that the server has to say itself that a statement took too long, before this side gives it up.
+_GRACE = 0.5
+
+Connection = psycopg.AsyncConnection[TupleRow]
 
 
 class Database:
-    """Connections to one database. Making one opens no connection yet: that happens in the background."""
+    """Connections to one database. It must be opened in the event loop that uses it."""
 
     def __init__(self, settings: DatabaseSettings) -> None:
+        self._settings = settings
         milliseconds = round(settings.statement * 1000)
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             kwargs={
                 "host": settings.host,
                 "port": settings.port,
@@ -37,7 +43,7 @@ class Database:
                 "user": settings.user,
                 "password": settings.password,
                 "connect_timeout": math.ceil(settings.connect),
-                # A server that vanished without a word must not hold a thread, nor a client that vanished a row.
+                # A server that vanished without a word must not hold a request, nor a client that vanished a row.
                 "tcp_user_timeout": milliseconds,
                 "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}",
             },
@@ -51,30 +57,40 @@ class Database:
             check=self._check,
             open=False,
         )
-        self._pool.open(wait=False)
-        # Left to the end of the interpreter, the pool's threads could not be joined any more (from Python 3.13 on), and
-        # a service would take many seconds to stop.
-        atexit.register(self.close)
 
-    @contextmanager
-    def connection(self) -> Iterator[Connection]:
+    async def open(self) -> None:
+        """Start to connect, in the background."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection; its transaction is committed at the end, or rolled back if an exception passes.
 
         Raises UnavailableError when the database does not answer, also in the middle of the work.
         """
+        watch: asyncio.TimerHandle | None = None
         try:
-            with self._pool.connection() as connection:
+            async with self._pool.connection() as connection:
+                # The server watches its statements (statement_timeout); a server that is frozen watches nothing.
+                watch = _cut_after(self._settings.statement + _GRACE, connection)
                 yield connection
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             # psycopg_pool.PoolTimeout is an OperationalError too.
             _log.warning("the database is not available", extra={"reason": str(error).strip()})
             raise UnavailableError(NAME, "it does not answer") from error
+        finally:
+            if watch is not None:
+                watch.cancel()
 
-    def alive(self, probe: LiteralString) -> bool:
+    async def alive(self, probe: LiteralString) -> bool:
         """Whether the statement ``probe`` succeeds now."""
         try:
-            with self.connection() as connection:
-                connection.execute(probe)
+            async with self.connection() as connection:
+                await connection.execute(probe)
         except UnavailableError:
             return False
         except psycopg.ProgrammingError as error:  # no such table yet, or no right to read it
@@ -82,15 +98,29 @@ class Database:
             return False
         return True
 
-    def close(self) -> None:
-        """Close all connections."""
-        atexit.unregister(self.close)
-        self._pool.close()
-
-    def _check(self, connection: Connection) -> None:
+    async def _check(self, connection: Connection) -> None:
+        watch = _cut_after(self._settings.wait, connection)
         try:
-            ConnectionPool.check_connection(connection)
+            await AsyncConnectionPool.check_connection(connection)
         except psycopg.OperationalError:
             # If one connection is dead the others are as old. Without this each would cost a request its patience.
-            self._pool.drain()
+            await self._pool.drain()
             raise
+        finally:
+            watch.cancel()
+
+
+def _cut_after(seconds: float, connection: Connection) -> asyncio.TimerHandle:
+    """Cut a connection when its time is over, unless the timer is cancelled before.
+
+    Whoever waits on it then sees a lost connection. To cancel the waiting task instead would make psycopg ask the
+    server to cancel its statement, and wait for a server that does not answer.
+    """
+    return asyncio.get_running_loop().call_later(seconds, _cut, connection)
+
+
+def _cut(connection: Connection) -> None:
+    if connection.closed:
+        return
+    with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as handle:
+        handle.shutdown(socket.SHUT_RDWR)

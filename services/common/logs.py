@@ -8,11 +8,12 @@ import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
-#: The id of the request being answered in this thread, or an empty text.
+#: The id of the request being answered in this task, or an empty text.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 #: Attributes that logging itself puts on a record; all others came with ``extra`` and are printed.
-_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+#: "color_message" is uvicorn's message once more, for terminals.
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
 class JsonFormatter(logging.Formatter):
@@ -48,6 +49,5 @@ def configure(service: str, replica: str, level: int) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    # These report each connection at "info"; what matters of it is logged by the services themselves.
-    for chatty in ("psycopg", "urllib3", "werkzeug"):
-        logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+    # It reports each connection at "info"; what matters of it is logged by the services themselves.
+    logging.getLogger("psycopg").setLevel(max(level, logging.WARNING))

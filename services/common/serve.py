@@ -1,19 +1,21 @@
-"""Starts a service under gunicorn: one worker process with threads, stopped gracefully by SIGTERM."""
+"""Starts a service under uvicorn: one process with one event loop, stopped gracefully by SIGTERM."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 from services.common import logs
 from services.common.settings import ServerSettings, SettingsError
 
-if TYPE_CHECKING:  # Flask is imported only in the worker
-    from flask import Flask
+if TYPE_CHECKING:  # imported only when the settings are right
+    from starlette.types import ASGIApp
+    from uvicorn import Config
 
-#: Seconds that an idle connection is kept. Longer than its clients (nginx, urllib3) keep it, so that they close
+#: Seconds that an idle connection is kept. Longer than its clients (nginx, aiohttp) keep it, so that they close
 #: first and never send on a connection that is just being closed.
 _KEEP_ALIVE = 75
 
@@ -36,7 +38,7 @@ _Settings = TypeVar("_Settings", bound=Settings)
 def main(
     service: str,
     read: Callable[[Mapping[str, str]], _Settings],
-    create_app: Callable[[_Settings], Flask],
+    create_app: Callable[[_Settings], ASGIApp],
 ) -> int:
     """Read the settings from the environment and serve until SIGTERM; return 2 if the settings are wrong."""
     try:
@@ -45,69 +47,42 @@ def main(
         for mistake in error.mistakes:
             print(f"{service}: {mistake}", file=sys.stderr)
         return USAGE
+    # uvicorn takes both over while it serves, and at the end sends itself the signal that it was stopped by.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     logs.configure(service, settings.server.replica, settings.server.level)
-    _run(service, settings.server, lambda: create_app(settings))
+    from uvicorn import Server
+
+    Server(config(settings.server, create_app(settings))).run()
     return 0
 
 
-def options(service: str, settings: ServerSettings) -> dict[str, object]:
-    """Return gunicorn's settings for a service."""
-    host = f"[{settings.bind_address}]" if ":" in settings.bind_address else settings.bind_address
-    return {
-        "bind": f"{host}:{settings.port}",
-        "proc_name": service,
-        "workers": 1,
-        "threads": settings.threads,
-        "graceful_timeout": settings.graceful_timeout,
-        "keepalive": _KEEP_ALIVE,
-        # The worker's sign of life is a file; on a disk a slow write would look like a dead worker.
-        "worker_tmp_dir": "/dev/shm",  # noqa: S108
-        "control_socket_disable": True,
-        "loglevel": settings.log_level,
-    }
+def config(settings: ServerSettings, app: ASGIApp) -> Config:
+    """Return uvicorn's configuration for a service.
+
+    On SIGTERM it closes its listening socket at once, so that clients go to another replica, and serves those who
+    have connected.
+    """
+    from uvicorn import Config
+
+    return Config(
+        app,
+        host=settings.bind_address,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=settings.graceful_timeout,
+        # The edge tells who asked; the application reads it.
+        proxy_headers=False,
+        server_header=False,
+        # The logs are configured already, and each request is logged by the application, with its id.
+        log_config=None,
+        access_log=False,
+    )
 
 
-def _run(service: str, settings: ServerSettings, make: Callable[[], Flask]) -> None:
-    # gunicorn carries no type information.
-    from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
-    from gunicorn.glogging import Logger  # type: ignore[import-untyped]
-    from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
-
-    class JsonLogger(Logger):  # type: ignore[misc]
-        """Leaves gunicorn's messages to the logs that the service has configured."""
-
-        def setup(self, cfg: object) -> None:
-            self.cfg = cfg
-            self.error_log.handlers = []
-            self.error_log.propagate = True
-
-    class Worker(ThreadWorker):  # type: ignore[misc]
-        """Closes its listening socket as soon as it is told to stop, so that clients go to another replica.
-
-        gunicorn's own keeps it open until the last request is answered; who connects meanwhile is never served.
-        """
-
-        def set_accept_enabled(self, enabled: bool) -> None:
-            super().set_accept_enabled(enabled)
-            if self.alive:
-                return
-            for listener in self.sockets:
-                served = None
-                while served != self.nr_conns:  # those who have connected already are served
-                    served = self.nr_conns
-                    self.accept(listener)
-                listener.close()
-
-    class Server(BaseApplication):  # type: ignore[misc]
-        """Serves one application; it is made in the worker, whose threads (the pool's) must start there."""
-
-        def load_config(self) -> None:
-            for name, value in options(service, settings).items():
-                self.cfg.set(name, value)
-            self.cfg.set("logger_class", JsonLogger)
-            self.cfg.set("worker_class", Worker)
-
-        def load(self) -> Flask:
-            return make()
-
-    Server().run()
+def _leave(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(0)

@@ -123,12 +123,11 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """How a service listens and stops: BIND_ADDRESS, PORT, REPLICA, THREADS, GRACEFUL_TIMEOUT (s), LOG_LEVEL."""
+    """How a service listens and stops: BIND_ADDRESS, PORT, REPLICA, GRACEFUL_TIMEOUT (s), LOG_LEVEL."""
 
     bind_address: str
     port: int
     replica: str
-    threads: int
     graceful_timeout: int
     log_level: str
 
@@ -139,7 +138,6 @@ class ServerSettings:
             bind_address=reader.address("BIND_ADDRESS"),
             port=reader.port("PORT"),
             replica=reader.text("REPLICA", socket.gethostname()),
-            threads=reader.integer("THREADS", range(1, 257), 8),
             graceful_timeout=reader.integer("GRACEFUL_TIMEOUT", range(1, 3601), 10),
             log_level=reader.choice("LOG_LEVEL", _LEVELS, "info"),
         )

@@ -7,11 +7,17 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 
-from flask import Flask, Response, g, jsonify, request
-from werkzeug.exceptions import HTTPException
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common import logs
 from services.common.errors import ApiError, error_body
@@ -25,36 +31,89 @@ MAX_BODY = 16 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 HEALTH_PATH = "/health"
+JSON = "application/json"
 
 OK = "ok"
 DEGRADED = "degraded"
 UNAVAILABLE = "unavailable"
 
+#: Asks each dependency how it is: ``ok``, ``degraded`` (we can do without) or ``unavailable``.
+Dependencies = Callable[[], Awaitable[Mapping[str, str]]]
 
-def make_app(service: str, replica: str, dependencies: Callable[[], Mapping[str, str]]) -> Flask:
-    """Return a Flask application that answers ``/health`` and turns every error into JSON.
 
-    ``dependencies`` asks each dependency how it is: ``ok``, ``degraded`` (we can do without) or ``unavailable``.
+def make_app(
+    service: str,
+    replica: str,
+    routes: Sequence[BaseRoute],
+    dependencies: Dependencies,
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]],
+) -> ASGIApp:
+    """Return an ASGI application that answers ``routes`` and ``/health`` and turns every error into JSON.
+
+    ``lifespan`` opens what the service needs and closes it again at the end.
     """
-    app = Flask(service, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    app.url_map.merge_slashes = False  # a redirect to the "right" path would be an answer in HTML
-    _add_headers_and_logs(app, replica)
-    _add_errors(app)
-    _add_health(app, service, replica, dependencies)
-    return app
+
+    async def health(_request: Request) -> Response:
+        return _health(service, replica, await dependencies())
+
+    app = Starlette(
+        routes=[*routes, Route(HEALTH_PATH, health)],
+        exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _http_error},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False  # a redirect to the "right" path would be an answer without JSON
+    return _Frame(app, replica)
 
 
-def json_body() -> object:
+def answer(body: object, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an answer in JSON."""
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return Response(f"{text}\n", status, headers, JSON)
+
+
+def request_id(request: Request) -> str:
+    """Return the request's id: the client's own, if it gave a good one."""
+    return str(request.state.request_id)
+
+
+def tell_cache(request: Request, outcome: str | None) -> None:
+    """Have the answer to this request, whatever it becomes, say in X-Cache where it came from."""
+    request.state.cache = outcome
+
+
+def number(request: Request, largest: int) -> int:
+    """Return the path's ``number``; raise HTTPException 404 for what is none, or above ``largest``."""
+    text = str(request.path_params["number"])
+    # int() would take digits of other scripts, and refuse texts of thousands of digits.
+    value = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(largest)) else None
+    if value is None or value > largest:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    return value
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the request's body; raise HTTPException 413 as soon as it is known to be larger than MAX_BODY."""
+    announced = request.headers.get("Content-Length", "0")
+    if announced.isdecimal() and int(announced) > MAX_BODY:
+        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    return bytes(body)
+
+
+async def json_body(request: Request) -> object:
     """Return the request's JSON; raise ApiError 415 for another type of content and 400 for what is not JSON."""
-    if not request.is_json:
+    media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type != JSON and not (media_type.startswith("application/") and media_type.endswith("+json")):
         raise ApiError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             _code(HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
-            f"expected Content-Type application/json, seen {request.mimetype or 'none'}",
+            f"expected Content-Type {JSON}, seen {media_type or 'none'}",
         )
-    data = request.get_data()
+    data = await read_body(request)
     try:
         value: object = json.loads(data)
     except (ValueError, RecursionError) as error:  # RecursionError: thousands of opening brackets
@@ -63,68 +122,81 @@ def json_body() -> object:
     return value
 
 
-def _add_headers_and_logs(app: Flask, replica: str) -> None:
-    @app.before_request
-    def begin() -> None:
-        given = request.headers.get("X-Request-Id", "")
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
-        g.started = time.monotonic()
-        logs.request_id.set(g.request_id)
+class _Frame:
+    """Around the whole application, its answers to unforeseen errors included: headers and the access log."""
 
-    @app.after_request
-    def finish(response: Response) -> Response:
-        response.headers["X-Served-By"] = replica
-        response.headers["X-Request-Id"] = g.request_id
-        response.headers["Cache-Control"] = "no-store"
+    def __init__(self, app: ASGIApp, replica: str) -> None:
+        self._app = app
+        self._replica = replica
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        asked = Headers(scope=scope)
+        given = asked.get("X-Request-Id", "")
+        name = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        logs.request_id.set(name)
+        state = scope.setdefault("state", {})
+        state["request_id"] = name
+        status = 0
+
+        async def finish(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Served-By"] = self._replica
+                headers["X-Request-Id"] = name
+                headers["Cache-Control"] = "no-store"
+                if cache := state.get("cache"):
+                    headers["X-Cache"] = cache
+            await send(message)
+
+        try:
+            await self._app(scope, receive, finish)
+        except Exception:
+            # It has been answered as an internal error, and was raised again for us to tell of.
+            _log.exception("an error that nobody foresaw")
+        client = scope.get("client")
         _log.log(
-            logging.DEBUG if request.path == HEALTH_PATH else logging.INFO,
+            logging.DEBUG if scope["path"] == HEALTH_PATH else logging.INFO,
             "request",
             extra={
-                "method": request.method,
-                "path": request.path,
-                "status": response.status_code,
-                "seconds": round(time.monotonic() - g.started, 4),
-                "client": request.headers.get("X-Forwarded-For", request.remote_addr),
-                "cache": response.headers.get("X-Cache"),
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "seconds": round(time.monotonic() - started, 4),
+                "client": asked.get("X-Forwarded-For", client[0] if client else None),
+                "cache": state.get("cache"),
             },
         )
-        return response
-
-    @app.teardown_request
-    def forget(_error: BaseException | None) -> None:
-        logs.request_id.set("")
 
 
-def _add_errors(app: Flask) -> None:
-    @app.errorhandler(ApiError)
-    def api_error(error: ApiError) -> Response:
-        return _error(error.status, error.code, error.message, error.details)
-
-    @app.errorhandler(HTTPException)
-    def http_error(error: HTTPException) -> Response:
-        # Errors that nobody foresaw come here too, as 500 without a word of their own: Flask has logged them.
-        status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
-        response = _error(status, _code(status), _SAID.get(status, status.description or status.phrase))
-        for name, value in error.get_headers():
-            if name.lower() not in {"content-type", "content-length"}:
-                response.headers[name] = value
-        return response
+def _health(service: str, replica: str, states: Mapping[str, str]) -> Response:
+    missing = [name for name, state in states.items() if state == UNAVAILABLE]
+    body: dict[str, object] = {"status": OK, "service": service, "replica": replica, "dependencies": dict(states)}
+    if missing:
+        details = [{"dependency": name, "message": f"{name} does not answer as it should"} for name in missing]
+        body |= error_body("unavailable", f"missing: {', '.join(missing)}", details) | {"status": UNAVAILABLE}
+    elif DEGRADED in states.values():
+        body["status"] = DEGRADED
+    return answer(body, HTTPStatus.SERVICE_UNAVAILABLE if missing else HTTPStatus.OK)
 
 
-def _add_health(app: Flask, service: str, replica: str, dependencies: Callable[[], Mapping[str, str]]) -> None:
-    @app.get(HEALTH_PATH)
-    def health() -> Response:
-        states = dict(dependencies())
-        missing = [name for name, state in states.items() if state == UNAVAILABLE]
-        body: dict[str, object] = {"status": OK, "service": service, "replica": replica, "dependencies": states}
-        if missing:
-            details = [{"dependency": name, "message": f"{name} does not answer as it should"} for name in missing]
-            body |= error_body("unavailable", f"missing: {', '.join(missing)}", details) | {"status": UNAVAILABLE}
-        elif DEGRADED in states.values():
-            body["status"] = DEGRADED
-        response = jsonify(body)
-        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE if missing else HTTPStatus.OK
-        return response
+async def _api_error(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError):
+        raise error
+    return answer(error_body(error.code, error.message, error.details), error.status)
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    """Answer the framework's own errors; one that nobody foresaw becomes 500, without a word of its own."""
+    known = error if isinstance(error, HTTPException) else HTTPException(HTTPStatus.INTERNAL_SERVER_ERROR)
+    status = HTTPStatus(known.status_code)
+    body = error_body(_code(status), _SAID.get(status, status.description or status.phrase))
+    return answer(body, status, known.headers)
 
 
 _SAID = {
@@ -138,9 +210,3 @@ _SAID = {
 def _code(status: HTTPStatus) -> str:
     named = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "payload_too_large", HTTPStatus.INTERNAL_SERVER_ERROR: "internal"}
     return named.get(status, status.phrase.lower().replace(" ", "_").replace("-", "_"))
-
-
-def _error(status: HTTPStatus, code: str, message: str, details: tuple[Mapping[str, str], ...] = ()) -> Response:
-    response = jsonify(error_body(code, message, details))
-    response.status_code = status
-    return response

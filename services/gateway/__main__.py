@@ -8,11 +8,11 @@ from services.common.serve import main
 from services.gateway.settings import Settings
 
 if TYPE_CHECKING:
-    from flask import Flask
+    from starlette.types import ASGIApp
 
 
-def _create_app(settings: Settings) -> Flask:
-    from services.gateway.app import create_app  # only the worker needs it
+def _create_app(settings: Settings) -> ASGIApp:
+    from services.gateway.app import create_app  # only with good settings
 
     return create_app(settings)
 

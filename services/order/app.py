@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import fields
 from http import HTTPStatus
 
-from flask import Flask, Response, jsonify
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from services.common import database
 from services.common.errors import ApiError
-from services.common.web import OK, UNAVAILABLE, json_body, make_app
+from services.common.web import OK, UNAVAILABLE, answer, json_body, make_app, number
 from services.order.settings import Settings
 from services.order.store import DatabaseStore, Store, Wanted
 
@@ -20,35 +25,36 @@ _LARGEST_ORDER = 2**63 - 1
 _FIELDS = tuple(field.name for field in fields(Wanted))
 
 
-def create_app(settings: Settings) -> Flask:
+def create_app(settings: Settings) -> ASGIApp:
     """Return the application on PostgreSQL, which need not be up yet."""
     return build(settings.server.replica, DatabaseStore(database.Database(settings.database)))
 
 
-def build(replica: str, store: Store) -> Flask:
-    """Return the application on a given store."""
+def build(replica: str, store: Store) -> ASGIApp:
+    """Return the application on a given store, which it opens and closes."""
 
-    def dependencies() -> Mapping[str, str]:
-        return {database.NAME: OK if store.alive() else UNAVAILABLE}
+    async def create_order(request: Request) -> Response:
+        order = await store.create(parse_order(await json_body(request)))
+        return answer(order, HTTPStatus.CREATED, {"Location": f"/orders/{order['id']}"})
 
-    app = make_app("order", replica, dependencies)
-
-    @app.post("/orders")
-    def create_order() -> Response:
-        order = store.create(parse_order(json_body()))
-        response = jsonify(order)
-        response.status_code = HTTPStatus.CREATED
-        response.headers["Location"] = f"/orders/{order['id']}"
-        return response
-
-    @app.get(f"/orders/<int(max={_LARGEST_ORDER}):order_id>")
-    def get_order(order_id: int) -> Response:
-        order = store.get(order_id)
+    async def get_order(request: Request) -> Response:
+        order_id = number(request, _LARGEST_ORDER)
+        order = await store.get(order_id)
         if order is None:
             raise ApiError(HTTPStatus.NOT_FOUND, "order_not_found", f"there is no order {order_id}")
-        return jsonify(order)
+        return answer(order)
 
-    return app
+    async def dependencies() -> Mapping[str, str]:
+        return {database.NAME: OK if await store.alive() else UNAVAILABLE}
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        await store.open()
+        yield
+        await store.close()
+
+    routes = (Route("/orders", create_order, methods=["POST"]), Route("/orders/{number}", get_order))
+    return make_app("order", replica, routes, dependencies, lifespan)
 
 
 def parse_order(body: object) -> Wanted:

@@ -34,17 +34,25 @@ class Order(TypedDict):
 
 
 class Store(Protocol):
-    """Where orders are kept. All methods but ``alive`` raise UnavailableError when the place does not answer."""
+    """Where orders are kept. ``create`` and ``get`` raise UnavailableError when the place does not answer."""
 
-    def create(self, wanted: Wanted) -> Order:
+    async def open(self) -> None:
+        """Start to connect; the place need not be up yet."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
+
+    async def create(self, wanted: Wanted) -> Order:
         """Take an order; raise ApiError 404 for an unknown product and 409 when too few are in stock."""
         ...
 
-    def get(self, order_id: int) -> Order | None:
+    async def get(self, order_id: int) -> Order | None:
         """Return an order, or None if there is no such."""
         ...
 
-    def alive(self) -> bool:
+    async def alive(self) -> bool:
         """Whether the place answers."""
         ...
 
@@ -70,43 +78,55 @@ class DatabaseStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, wanted: Wanted) -> Order:
+    async def open(self) -> None:
+        """Start to connect, in the background."""
+        await self._database.open()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._database.close()
+
+    async def create(self, wanted: Wanted) -> Order:
         """Take an order, in one transaction that also takes the stock."""
-        with self._database.connection() as connection:
+        async with self._database.connection() as connection:
             # The condition stands in the update itself: the row is locked by it, so two orders cannot both
             # take the last one.
-            taken = connection.execute(
+            update = await connection.execute(
                 "UPDATE products SET stock = stock - %(quantity)s WHERE id = %(product)s AND stock >= %(quantity)s"
                 " RETURNING price",
                 {"quantity": wanted.quantity, "product": wanted.product_id},
-            ).fetchone()
+            )
+            taken = await update.fetchone()
             if taken is None:
-                found = connection.execute("SELECT stock FROM products WHERE id = %s", (wanted.product_id,)).fetchone()
+                select = await connection.execute("SELECT stock FROM products WHERE id = %s", (wanted.product_id,))
+                found = await select.fetchone()
                 raise unknown_product(wanted.product_id) if found is None else insufficient_stock(wanted, found[0])
             price: Decimal = taken[0]
-            row = connection.execute(
+            insert = await connection.execute(
                 "INSERT INTO orders (customer_id, product_id, quantity, unit_price, total_price)"
                 " VALUES (%s, %s, %s, %s, %s)"
                 " RETURNING id, customer_id, product_id, quantity, unit_price, total_price, created_at",
                 (wanted.customer_id, wanted.product_id, wanted.quantity, price, price * wanted.quantity),
-            ).fetchone()
+            )
+            row = await insert.fetchone()
         if row is None:  # INSERT ... RETURNING gives a row or raises
             raise AssertionError("an inserted order was not returned")
         return _order(*row)
 
-    def get(self, order_id: int) -> Order | None:
+    async def get(self, order_id: int) -> Order | None:
         """Return an order, or None if there is no such."""
-        with self._database.connection() as connection:
-            row = connection.execute(
+        async with self._database.connection() as connection:
+            select = await connection.execute(
                 "SELECT id, customer_id, product_id, quantity, unit_price, total_price, created_at"
                 " FROM orders WHERE id = %s",
                 (order_id,),
-            ).fetchone()
+            )
+            row = await select.fetchone()
         return None if row is None else _order(*row)
 
-    def alive(self) -> bool:
+    async def alive(self) -> bool:
         """Whether the database answers and has the tables."""
-        return self._database.alive("SELECT FROM orders, products LIMIT 1")
+        return await self._database.alive("SELECT FROM orders, products LIMIT 1")
 
 
 def _order(

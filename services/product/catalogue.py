@@ -18,17 +18,25 @@ class Product(TypedDict):
 
 
 class Catalogue(Protocol):
-    """Where products come from. Both methods raise UnavailableError when the source does not answer."""
+    """Where products come from. ``all`` and ``get`` raise UnavailableError when the source does not answer."""
 
-    def all(self) -> list[Product]:
+    async def open(self) -> None:
+        """Start to connect; the source need not be up yet."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
+
+    async def all(self) -> list[Product]:
         """Return all products, by id."""
         ...
 
-    def get(self, product_id: int) -> Product | None:
+    async def get(self, product_id: int) -> Product | None:
         """Return one product, or None if there is no such."""
         ...
 
-    def alive(self) -> bool:
+    async def alive(self) -> bool:
         """Whether the source answers."""
         ...
 
@@ -43,20 +51,28 @@ class DatabaseCatalogue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def all(self) -> list[Product]:
-        """Return all products, by id."""
-        with self._database.connection() as connection:
-            return [_product(*row) for row in connection.execute(_SELECT_ALL)]
+    async def open(self) -> None:
+        """Start to connect, in the background."""
+        await self._database.open()
 
-    def get(self, product_id: int) -> Product | None:
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._database.close()
+
+    async def all(self) -> list[Product]:
+        """Return all products, by id."""
+        async with self._database.connection() as connection:
+            return [_product(*row) async for row in await connection.execute(_SELECT_ALL)]
+
+    async def get(self, product_id: int) -> Product | None:
         """Return one product, or None if there is no such."""
-        with self._database.connection() as connection:
-            row = connection.execute(_SELECT_ONE, (product_id,)).fetchone()
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(_SELECT_ONE, (product_id,))).fetchone()
         return None if row is None else _product(*row)
 
-    def alive(self) -> bool:
+    async def alive(self) -> bool:
         """Whether the database answers and has the table."""
-        return self._database.alive("SELECT FROM products LIMIT 1")
+        return await self._database.alive("SELECT FROM products LIMIT 1")
 
 
 def _product(number: int, name: str, price: Decimal, stock: int) -> Product:

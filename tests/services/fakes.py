@@ -6,20 +6,21 @@ The same applications run against the real programs in test_real.py.
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from werkzeug.serving import WSGIRequestHandler, make_server
+import requests
+from starlette.types import ASGIApp
+from uvicorn import Server
 
 from services.common.errors import UnavailableError
+from services.common.serve import config
+from services.common.settings import ServerSettings
 from services.order.store import Order, Wanted, insufficient_stock, unknown_product
 from services.product.catalogue import Product
-
-if TYPE_CHECKING:
-    from flask import Flask
 
 LAPTOP = Product(id=1, name="Laptop", price=999.99, stock=50)
 MOUSE = Product(id=2, name="Mouse", price=29.99, stock=200)
@@ -34,6 +35,12 @@ class Database:
         self.reads = 0
         self.orders: list[Order] = []
 
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
     def _touch(self) -> None:
         if self.broken:
             raise ZeroDivisionError("secret detail")
@@ -41,22 +48,22 @@ class Database:
             raise UnavailableError("database", "it does not answer")
         self.reads += 1
 
-    def all(self) -> list[Product]:
+    async def all(self) -> list[Product]:
         self._touch()
         return [LAPTOP, MOUSE]
 
-    def get(self, product_id: int) -> Product | None:
+    async def get(self, product_id: int) -> Product | None:
         self._touch()
         return {1: LAPTOP, 2: MOUSE}.get(product_id)
 
-    def alive(self) -> bool:
+    async def alive(self) -> bool:
         return self.up
 
 
 class Orders(Database):
     """The same for orders."""
 
-    def create(self, wanted: Wanted) -> Order:
+    async def create(self, wanted: Wanted) -> Order:
         self._touch()
         product = {1: LAPTOP, 2: MOUSE}.get(wanted.product_id)
         if product is None:
@@ -75,7 +82,7 @@ class Orders(Database):
         self.orders.append(order)
         return order
 
-    def get(self, order_id: int) -> Order | None:  # type: ignore[override]
+    async def get(self, order_id: int) -> Order | None:  # type: ignore[override]
         self._touch()
         return self.orders[order_id - 1] if 0 < order_id <= len(self.orders) else None
 
@@ -110,6 +117,7 @@ class RedisServer(socketserver.ThreadingTCPServer):
     """A server that knows three commands; ``silent`` makes it take requests and never answer."""
 
     allow_reuse_address = True
+    request_queue_size = 64
     daemon_threads = True
 
     def __init__(self, port: int = 0) -> None:
@@ -138,22 +146,65 @@ def redis_server(port: int = 0) -> Iterator[RedisServer]:
                 server.shutdown_request(connection.request)
 
 
-class _Quiet(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        pass
+def settings(address: str = "127.0.0.1", port: int = 0, replica: str = "replica-1") -> ServerSettings:
+    return ServerSettings(address, port, replica, 10, "info")
 
 
 @contextmanager
-def http_server(app: Flask, address: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
-    """Serve an application on a real socket; gives the port."""
-    server = make_server(address, port, app, threaded=True, request_handler=_Quiet)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield server.port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def http_server(app: ASGIApp, address: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
+    """Serve an application as the services do, in a thread; gives the port."""
+    with socket.create_server((address, port)) as listener:
+        taken = int(listener.getsockname()[1])
+        server = Server(config(settings(address, taken), app))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield taken
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+class Client:
+    """Asks a server on 127.0.0.1, over connections that stay open."""
+
+    def __init__(self, port: int) -> None:
+        self._server = f"http://127.0.0.1:{port}"
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        json: object = None,
+        data: bytes | Iterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        return self._session.request(method, self._server + path, json=json, data=data, headers=headers, timeout=10)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> requests.Response:
+        return self.ask("GET", path, headers=headers)
+
+    def post(
+        self,
+        path: str,
+        json: object = None,
+        data: bytes | Iterator[bytes] | None = None,
+        content_type: str | None = "application/json",
+    ) -> requests.Response:
+        return self.ask("POST", path, json, data, {"Content-Type": content_type} if content_type else None)
+
+    def close(self) -> None:
+        self._session.close()
+
+
+@contextmanager
+def client(app: ASGIApp) -> Iterator[Client]:
+    """Serve an application and give a client of it."""
+    with http_server(app) as port:
+        made = Client(port)
+        try:
+            yield made
+        finally:
+            made.close()

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,6 +88,21 @@ class Shop:
         started = time.monotonic()
         process.wait(PATIENCE)
         return time.monotonic() - started
+
+    def freeze(self, name: str) -> Callable[[], None]:
+        """Stop a program and its children in their tracks; what is returned lets them go on."""
+        parent = self.running[name].pid
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
+        family = [parent, *map(int, children)]
+        for pid in family:
+            os.kill(pid, signal.SIGSTOP)
+
+        def go_on() -> None:
+            for pid in family:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+        return go_on
 
     def stop_all(self) -> None:
         for name, process in self.running.items():

@@ -7,81 +7,105 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
-from flask import Flask
-from flask.testing import FlaskClient
+import requests
 from openapi_spec_validator import validate
-from werkzeug.test import TestResponse
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
 import services.gateway.app
 import services.order.app
 import services.product.app
-from services.common.settings import ServerSettings
 from services.gateway.settings import Settings as GatewaySettings
 from services.product.cache import Cache
 from services.product.settings import CacheSettings
 from tests.services import contract, fakes
+from tests.services.fakes import Client
 
 ORDER = {"customer_id": 7, "product_id": 1, "quantity": 2}
-NOT_JSON = {"Content-Type": "text/plain"}
 TOO_LARGE = b" " * (16 * 1024 + 1)
 
 
 @dataclass
 class Shop:
+    redis: fakes.RedisServer
     database: fakes.Database
     orders: fakes.Orders
-    product: FlaskClient
-    order: FlaskClient
-    gateway: FlaskClient
-    broken_gateway: FlaskClient
-    lonely_gateway: FlaskClient
+    product: Client
+    order: Client
+    gateway: Client
+    broken_gateway: Client
+    lonely_gateway: Client
 
 
-def _client(app: Flask) -> FlaskClient:
-    return app.test_client()
-
-
-def _gateway(product: int, order: int) -> FlaskClient:
-    server = ServerSettings("127.0.0.1", 3000, "gateway-1", 8, 10, "info")
+def _gateway(product: int, order: int) -> ASGIApp:
     settings = GatewaySettings(
-        server, f"http://127.0.0.1:{product}", f"http://127.0.0.1:{order}", 0.5, 2.0, 3.0, 1.0, 1.0
+        fakes.settings(replica="gateway-1"),
+        f"http://127.0.0.1:{product}",
+        f"http://127.0.0.1:{order}",
+        0.5,
+        2.0,
+        3.0,
+        1.0,
+        1.0,
     )
-    return _client(services.gateway.app.create_app(settings))
+    return services.gateway.app.create_app(settings)
+
+
+async def _html(request: Request) -> HTMLResponse:
+    return HTMLResponse(f"<p>{request.url.path}")
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Shop]:
+    database, orders = fakes.Database(), fakes.Orders()
+    with ExitStack() as stack:
+
+        def serve(app: ASGIApp) -> int:
+            return stack.enter_context(fakes.http_server(app))
+
+        def client(port: int) -> Client:
+            made = Client(port)
+            stack.callback(made.close)
+            return made
+
+        redis = stack.enter_context(fakes.redis_server())
+        cache = Cache(CacheSettings("127.0.0.1", redis.port, 1.0, 1.0, 300))
+        product = serve(services.product.app.build("product-1", database, cache))
+        order = serve(services.order.app.build("order-1", orders))
+        html = serve(Starlette(routes=[Route("/{path:path}", _html, methods=["GET", "POST"])]))
+        with fakes.http_server(Starlette()) as closed:
+            pass  # a port where nobody listens any more
+        yield Shop(
+            redis,
+            database,
+            orders,
+            client(product),
+            client(order),
+            client(serve(_gateway(product, order))),
+            client(serve(_gateway(html, html))),
+            client(serve(_gateway(closed, closed))),
+        )
 
 
 @pytest.fixture
-def shop() -> Iterator[Shop]:
-    database, orders = fakes.Database(), fakes.Orders()
-    with ExitStack() as stack:
-        redis = stack.enter_context(fakes.redis_server())
-        cache = Cache(CacheSettings("127.0.0.1", redis.port, 1.0, 1.0, 300))
-        stack.callback(cache.close)
-        product = services.product.app.build("product-1", database, cache)
-        order = services.order.app.build("order-1", orders)
-        html = Flask("html")
-        html.add_url_rule("/<path:path>", "html", lambda path: f"<p>{path}", methods=["GET", "POST"])
-        product_port, order_port, html_port = (
-            stack.enter_context(fakes.http_server(app)) for app in (product, order, html)
-        )
-        with fakes.http_server(html) as closed:
-            pass  # a port where nobody listens any more
-        yield Shop(
-            database,
-            orders,
-            _client(product),
-            _client(order),
-            _gateway(product_port, order_port),
-            _gateway(html_port, html_port),
-            _gateway(closed, closed),
-        )
+def shop(servers: Shop) -> Shop:
+    """The servers, with nothing cached, nothing ordered and nothing broken."""
+    servers.redis.values.clear()
+    servers.orders.orders.clear()
+    for source in (servers.database, servers.orders):
+        source.up, source.broken = True, False
+    return servers
 
 
-Ask = Callable[[Shop], TestResponse]
+Ask = Callable[[Shop], requests.Response]
 Case = tuple[str, str, int, Ask]
 
 
 def _down(ask: Ask) -> Ask:
-    def asked(shop: Shop) -> TestResponse:
+    def asked(shop: Shop) -> requests.Response:
         shop.database.up = shop.orders.up = False
         return ask(shop)
 
@@ -89,22 +113,22 @@ def _down(ask: Ask) -> Ask:
 
 
 def _bug(ask: Ask) -> Ask:
-    def asked(shop: Shop) -> TestResponse:
+    def asked(shop: Shop) -> requests.Response:
         shop.database.broken = shop.orders.broken = True
         return ask(shop)
 
     return asked
 
 
-def _reads(path: str, good: str, missing: str | None, client: Callable[[Shop], FlaskClient]) -> list[Case]:
-    def get(shop: Shop) -> TestResponse:
+def _reads(path: str, good: str, missing: str | None, client: Callable[[Shop], Client]) -> list[Case]:
+    def get(shop: Shop) -> requests.Response:
         if "orders" in path:
             shop.order.post("/orders", json=ORDER) if shop.orders.up and not shop.orders.broken else None
         return client(shop).get(good)
 
     cases: list[Case] = [
         (path, "get", 200, get),
-        (path, "get", 405, lambda shop: client(shop).delete(good)),
+        (path, "get", 405, lambda shop: client(shop).ask("DELETE", good)),
         (path, "get", 500, _bug(get)),
         (path, "get", 503, _down(get)),
     ]
@@ -113,8 +137,8 @@ def _reads(path: str, good: str, missing: str | None, client: Callable[[Shop], F
     return cases
 
 
-def _posts(path: str, client: Callable[[Shop], FlaskClient]) -> list[Case]:
-    def post(shop: Shop) -> TestResponse:
+def _posts(path: str, client: Callable[[Shop], Client]) -> list[Case]:
+    def post(shop: Shop) -> requests.Response:
         return client(shop).post(path, json=ORDER)
 
     def body(data: object) -> Ask:
@@ -122,12 +146,12 @@ def _posts(path: str, client: Callable[[Shop], FlaskClient]) -> list[Case]:
 
     return [
         (path, "post", 201, post),
-        (path, "post", 400, lambda shop: client(shop).post(path, data=b"{", content_type="application/json")),
+        (path, "post", 400, lambda shop: client(shop).post(path, data=b"{")),
         (path, "post", 404, body({**ORDER, "product_id": 99})),
-        (path, "post", 405, lambda shop: client(shop).put(path, json=ORDER)),
+        (path, "post", 405, lambda shop: client(shop).ask("PUT", path, ORDER)),
         (path, "post", 409, body({**ORDER, "quantity": 51})),
-        (path, "post", 413, lambda shop: client(shop).post(path, data=TOO_LARGE, content_type="application/json")),
-        (path, "post", 415, lambda shop: client(shop).post(path, data=b"{}", headers=NOT_JSON)),
+        (path, "post", 413, lambda shop: client(shop).post(path, data=TOO_LARGE)),
+        (path, "post", 415, lambda shop: client(shop).post(path, data=b"{}", content_type="text/plain")),
         (path, "post", 422, body({**ORDER, "quantity": 0})),
         (path, "post", 500, _bug(post)),
         (path, "post", 503, _down(post)),
@@ -174,9 +198,9 @@ def test_every_documented_answer_has_a_case() -> None:
 )
 def test_answers_are_as_documented(shop: Shop, path: str, method: str, status: int, ask: Ask) -> None:
     response = ask(shop)
-    assert response.status_code == status, response.get_data(as_text=True)
-    contract.check(path, method, status, dict(response.headers), response.get_json())
-    text = response.get_data(as_text=True)
+    assert response.status_code == status, response.text
+    contract.check(path, method, status, response.headers, response.json())
+    text = response.text
     assert "Traceback" not in text
     assert "secret detail" not in text
 
@@ -199,13 +223,13 @@ def test_a_new_order_is_found_where_location_says(shop: Shop) -> None:
     created = shop.gateway.post("/api/orders", json=ORDER)
     assert created.headers["Location"] == "/api/orders/1"
     found = shop.gateway.get(created.headers["Location"])
-    assert found.get_json() == created.get_json()
-    assert found.get_json()["total_price"] == pytest.approx(1999.98)
+    assert found.json() == created.json()
+    assert found.json()["total_price"] == pytest.approx(1999.98)
 
 
 def test_all_mistakes_of_an_order_are_told(shop: Shop) -> None:
     response = shop.gateway.post("/api/orders", json={"customer_id": True, "quantity": "2", "total_price": 1})
-    assert [detail["field"] for detail in response.get_json()["error"]["details"]] == [
+    assert [detail["field"] for detail in response.json()["error"]["details"]] == [
         "customer_id",
         "product_id",
         "quantity",
@@ -215,27 +239,53 @@ def test_all_mistakes_of_an_order_are_told(shop: Shop) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"[" * 15000, b"9" * 5000, b"{,}"])
 def test_what_is_not_json_is_said_to_be_so(shop: Shop, data: bytes) -> None:
-    response = shop.order.post("/orders", data=data, content_type="application/json")
-    assert (response.status_code, response.get_json()["error"]["code"]) == (400, "malformed_json")
+    response = shop.order.post("/orders", data=data)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "malformed_json")
+
+
+def test_a_body_that_does_not_say_its_length_is_refused_once_it_is_too_large(shop: Shop) -> None:
+    for client, path in ((shop.order, "/orders"), (shop.gateway, "/api/orders")):
+        response = client.post(path, data=iter([TOO_LARGE[:9000], TOO_LARGE[9000:]]))
+        assert (response.status_code, response.json()["error"]["code"]) == (413, "payload_too_large")
+
+
+def test_a_body_of_no_type_is_refused_by_whoever_reads_it(shop: Shop) -> None:
+    for client, path in ((shop.order, "/orders"), (shop.gateway, "/api/orders")):
+        response = client.post(path, data=b"{}", content_type=None)
+        assert (response.status_code, response.json()["error"]["message"]) == (
+            415,
+            "expected Content-Type application/json, seen none",
+        )
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/products//1", "/products/", "/products/x", "/products/99999999999"]
+    "path",
+    [
+        "/",
+        "/nothing",
+        "/products//1",
+        "/products/",
+        "/products/x",
+        "/products/99999999999",
+        "/products/" + "9" * 5000,
+        "/products/\u0661",
+        "/products/-1",
+    ],
 )
 def test_other_paths_are_not_found_in_json(shop: Shop, path: str) -> None:
     response = shop.product.get(path)
-    assert (response.status_code, response.get_json()["error"]["code"]) == (404, "not_found")
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
 
 
 def test_a_method_that_a_path_does_not_take_is_refused_in_json(shop: Shop) -> None:
-    response = shop.product.options("/products")
-    assert (response.status_code, response.get_json()["error"]["code"]) == (405, "method_not_allowed")
+    response = shop.product.ask("OPTIONS", "/products")
+    assert (response.status_code, response.json()["error"]["code"]) == (405, "method_not_allowed")
     assert set(response.headers["Allow"].split(", ")) == {"GET", "HEAD"}
 
 
 def test_health_names_what_is_missing(shop: Shop) -> None:
     shop.orders.up = False
-    assert shop.order.get("/health").get_json()["error"]["message"] == "missing: database"
-    body = shop.gateway.get("/health").get_json()
+    assert shop.order.get("/health").json()["error"]["message"] == "missing: database"
+    body = shop.gateway.get("/health").json()
     assert body["dependencies"] == {"product": "ok", "order": "unavailable"}
     assert body["error"]["message"] == "missing: order"

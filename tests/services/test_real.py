@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 ORDER = {"customer_id": 7, "product_id": 2, "quantity": 1}
 ORDERS = sql.SQL("SELECT count(*) FROM orders")
+WAITING = sql.SQL("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
 STOCK = sql.SQL("SELECT stock FROM products WHERE id = 2")
 
 
@@ -179,13 +181,41 @@ def test_the_database_is_stopped_and_comes_back(shop: Shop) -> None:
     assert _order(shop).status_code == 201
 
 
+def test_a_frozen_database_is_told_of_in_time_and_comes_back(shop: Shop) -> None:
+    _get(shop, "product-1", "/products/97")  # the pool has a connection that was good a moment ago
+    orders = shop.query(ORDERS)
+    frozen = shop.freeze("postgres")
+    try:
+        started = time.monotonic()
+        for answer in (_get(shop, "product-1", "/products/98"), _order(shop)):
+            assert (answer.status_code, answer.json()["error"]["details"][0]["dependency"]) == (503, "database")
+        assert time.monotonic() - started < 6
+    finally:
+        frozen()
+    until("products are read again", lambda: _get(shop, "product-1", "/products/98").status_code == 404)
+    assert shop.query(ORDERS) == orders
+    assert _order(shop).status_code == 201
+
+
+def test_a_database_that_freezes_in_the_middle_of_an_order_is_told_of_in_time(shop: Shop) -> None:
+    with ThreadPoolExecutor(1) as pool, shop.connect() as blocker, blocker.transaction():
+        blocker.execute("SELECT FROM products WHERE id = 2 FOR UPDATE")
+        answer = pool.submit(_order, shop)
+        until("the order waits for the row", lambda: shop.query(WAITING) == [(1,)])
+        frozen = shop.freeze("postgres")
+        try:
+            refused = answer.result(6)
+        finally:
+            frozen()
+    assert (refused.status_code, refused.json()["error"]["details"][0]["dependency"]) == (503, "database")
+
+
 def test_an_order_in_flight_is_finished_before_the_service_stops(shop: Shop) -> None:
     with ThreadPoolExecutor(1) as pool, shop.connect() as blocker:
         with blocker.transaction():
             blocker.execute("SELECT FROM products WHERE id = 2 FOR UPDATE")
             answer = pool.submit(_order, shop)
-            waiting = sql.SQL("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-            until("the order waits for the row", lambda: shop.query(waiting) == [(1,)])
+            until("the order waits for the row", lambda: shop.query(WAITING) == [(1,)])
             shop.running["order-1"].terminate()
             until("no new connection is taken", lambda: not real.listening(shop.ports["order-1"]))
         assert answer.result(10).status_code == 201

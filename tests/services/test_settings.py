@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from services.common import logs
-from services.common.serve import options
 from services.common.settings import ServerSettings, SettingsError
 from services.gateway.settings import Settings as GatewaySettings
 from services.order.settings import Settings as OrderSettings
@@ -38,7 +37,7 @@ def database(tmp_path: Path) -> dict[str, str]:
 
 def test_good_settings(database: dict[str, str]) -> None:
     settings = ProductSettings.read({**SERVER, **REDIS, **database, "CACHE_TTL": "60"})
-    assert settings.server == ServerSettings("127.0.0.1", 5000, "product-1", 8, 10, "info")
+    assert settings.server == ServerSettings("127.0.0.1", 5000, "product-1", 10, "info")
     assert settings.cache is not None
     assert (settings.cache.ttl, settings.cache.backoff) == (60, 2)
     assert ProductSettings.read({**SERVER, **database}).cache is None
@@ -54,7 +53,6 @@ def test_all_mistakes_are_told_at_once(database: dict[str, str], tmp_path: Path)
         **database,
         "BIND_ADDRESS": "localhost",
         "PORT": "65536",
-        "THREADS": "0",
         "GRACEFUL_TIMEOUT": "\u0663",
         "LOG_LEVEL": "loud",
         "DATABASE_PASSWORD_FILE": str(empty),
@@ -68,7 +66,6 @@ def test_all_mistakes_are_told_at_once(database: dict[str, str], tmp_path: Path)
     assert [mistake.split(":")[0] for mistake in caught.value.mistakes] == [
         "BIND_ADDRESS",
         "PORT",
-        "THREADS",
         "GRACEFUL_TIMEOUT",
         "LOG_LEVEL",
         "DATABASE_PASSWORD_FILE",
@@ -102,11 +99,6 @@ def test_a_service_with_wrong_settings_ends_with_2_and_no_traceback(service: str
     assert f"{service}: BIND_ADDRESS: it is not set; set it in the environment\n" in done.stderr
     assert f"{service}: PORT: it is not set; set it in the environment\n" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_addresses_of_both_families_are_bound() -> None:
-    assert options("product", ServerSettings("::1", 5000, "p", 8, 10, "info"))["bind"] == "[::1]:5000"
-    assert options("product", ServerSettings("127.0.0.1", 5000, "p", 8, 10, "info"))["bind"] == "127.0.0.1:5000"
 
 
 def test_a_log_line_is_json_with_the_request() -> None:
