@@ -40,7 +40,7 @@ ROOMS = {
     "provision.host.resident": ("underlay.phases", *COMMON),
     "services": (),
     "acceptance": ("underlay.topology", "underlay.phases", "underlay.hosts", *COMMON),
-    "bench": ("provision", "underlay.topology", *COMMON),
+    "bench": ("provision", "underlay.topology", "underlay.hosts", *COMMON),
     "conftest": ("acceptance", "underlay.topology", "underlay.phases", "underlay.hosts", *COMMON),
 }
 #: Where a verb of `./lab bench` reaches the measurements, which are made with the code that they measure.
@@ -57,6 +57,7 @@ STARTERS = {
     "acceptance.observe": "runs on a host, where there is nothing of ours",
     "acceptance.listeners": "runs on a host, where there is nothing of ours",
     "bench.inside": "talks with the program that runs Mininet while it runs",
+    "bench.starting": "runs on a host, which may hold another version of us",
 }
 #: Where a Python is started without -P, and why.
 SAFE_OTHERWISE = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import TextIO
 
 #: The id of the request being answered in this task, or an empty text.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -42,9 +44,32 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class Handler(logging.StreamHandler[TextIO]):
+    """Writes at once what one turn of the event loop has logged: each write costs whoever collects the logs a turn."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._due = False
+
+    def flush(self) -> None:
+        """Write soon, or now if no event loop runs."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._write()
+            return
+        if not self._due:
+            self._due = True
+            loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        self._due = False
+        super().flush()
+
+
 def configure(service: str, replica: str, level: int) -> None:
     """Send all logs of this process to standard output as JSON."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = Handler(sys.stdout)
     handler.setFormatter(JsonFormatter(service, replica))
     root = logging.getLogger()
     root.handlers = [handler]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import logging
 import os
@@ -110,3 +112,27 @@ def test_a_log_line_is_json_with_the_request() -> None:
     told = json.loads(line)
     assert (told["message"], told["request_id"], told["status"]) == ("a\nb", "r-1", 200)
     assert (told["service"], told["replica"], told["level"]) == ("product", "product-1", "info")
+
+
+def test_what_one_turn_of_the_loop_logs_is_written_at_once_and_nothing_is_kept_back() -> None:
+    class Collector(io.StringIO):
+        flushes = 0
+
+        def flush(self) -> None:
+            self.flushes += 1
+
+    async def serve(handler: logs.Handler) -> list[int]:
+        for _ in range(10):
+            handler.emit(logging.makeLogRecord({"msg": "a line"}))
+        before = collector.flushes
+        turned = asyncio.Event()
+        asyncio.get_running_loop().call_soon(turned.set)
+        await turned.wait()
+        return [before, collector.flushes]
+
+    collector = Collector()
+    handler = logs.Handler(collector)
+    assert asyncio.run(serve(handler)) == [0, 1]
+    assert collector.getvalue() == "a line\n" * 10
+    handler.emit(logging.makeLogRecord({"msg": "outside"}))
+    assert collector.flushes == 2

@@ -11,7 +11,10 @@ from rich.table import Table
 
 from bench.build import Result, measure_build
 from bench.report import Summary, as_json, summaries
+from bench.shop import Load, measure_shop
+from bench.shop import Result as ShopResult
 from bench.tools import Tool
+from underlay.cli.context import Settings, pass_settings
 from underlay.cli.progress import Bar
 
 #: Columns of the table; where there are fewer, lines wrap rather than lose figures.
@@ -37,7 +40,7 @@ class _Sizes(click.ParamType[tuple[int, ...]]):
 
 @click.group()
 def bench() -> None:
-    """Measure what the lab's network costs to build."""
+    """Measure what the lab's network costs to build, and what its shop can take."""
 
 
 @bench.command()
@@ -91,6 +94,75 @@ def build(
     click.echo(f"every figure is in {path}")
     result.ensure_unchanged()
     click.echo("this machine's own network is as it was before")
+
+
+@bench.command()
+@click.option(
+    "--beside",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path, resolve_path=True),
+    help="The plan of another lab that is up, measured in turns with this one; repeat it.",
+)
+@click.option("--rounds", default=5, show_default=True, help="Rounds; medians are shown.")
+@click.option("--requests", default=2000, show_default=True, help="Requests in one go.")
+@click.option("--at-once", default=50, show_default=True, help="Requests at a time.")
+@click.option(
+    "--json",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("reports/bench-shop.json"),
+    show_default=True,
+    help="Where every single figure goes.",
+)
+@pass_settings
+def shop(settings: Settings, *, beside: tuple[Path, ...], rounds: int, requests: int, at_once: int, path: Path) -> None:
+    """Put load on the shop of the lab that is up, and compare with others that are up.
+
+    Requests a second from the other host, through edge and gateway and of the edge alone; how long the shop's own
+    services take to start, and their memory. They are started again for it, so the shop is away for a moment.
+
+    \b
+    Examples:
+      ./lab bench shop
+      ./lab bench shop --rounds 9
+      ./lab bench shop --beside /tmp/other/topology.yaml
+    """
+    labs = [settings.lab(), *(Settings(plan, settings.kind).lab() for plan in beside)]
+    with Bar() as bar:
+        result = measure_shop(
+            labs, rounds, Load(requests, at_once), lambda number, total: bar.step(f"round {number}/{total}")
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(result.as_json())
+    click.echo(render_shop(result, Console().width), nl=False)
+    click.echo(f"every figure is in {path}")
+
+
+def render_shop(result: ShopResult, columns: int) -> str:
+    """Return the table for a terminal of so many columns: a row for each lab, with how many times the first's it is."""
+    title = (
+        f"medians of {result.rounds} rounds of {result.load.requests} requests, {result.load.at_once} at a time; "
+        f"Linux {result.kernel}, {result.cpus} CPUs"
+    )
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for column in ("lab", "requests/s", "x first", "edge alone", "x first", "start", "memory"):
+        table.add_column(column, justify="left" if column == "lab" else "right", no_wrap=True)
+    first = next(iter(result.hosts))
+    for lab in result.hosts:
+        rates = (
+            text
+            for what in ("shop", "edge")
+            for text in (
+                f"{result.median(lab, what):.0f}",
+                f"{result.median(lab, what) / result.median(first, what):.2f}",
+            )
+        )
+        memory = result.median(lab, "memory") / 2**20
+        table.add_row(lab, *rates, f"{result.median(lab, 'start'):.2f} s", f"{memory:.0f} MiB")
+    console = Console(width=max(_WIDTH, columns))
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
 
 
 def render(result: Result, columns: int) -> str:
