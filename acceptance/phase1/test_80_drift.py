@@ -138,6 +138,11 @@ DRIFTS: Mapping[str, Drift] = {
         lambda v: f"file {_DNS_CONFIG}",
         lambda *_: ("program dns",),  # nobody knows whether it has read the edited file
     ),
+    "program frozen": Drift(
+        lambda v: [f"ip netns pids {v.name} | xargs kill -STOP"],
+        lambda v: f"program {v.name}",
+        lambda *_: ("program ",),
+    ),
     "program stopped": Drift(lambda v: [f"supervisorctl stop {v.name}"], lambda v: f"program {v.name}"),
     "program's configuration edited": Drift(
         lambda v: [f"echo '; edited' >> /etc/supervisor/conf.d/{v.name}.conf"], lambda v: f"program {v.name}"
@@ -173,8 +178,14 @@ ROUNDS = (
     ("namespace deleted", "veth deleted", "mtu changed", "rule deleted", "translation flushed", "host parameter"),
     ("bridge deleted", "jump removed", "bridge parameter", "dns configuration edited"),
     ("veth unplugged", "address removed", "route removed", "rule added", "program stopped", "resolv.conf edited"),
-    ("link down", "inner link down", "loopback down", "policy changed", "namespace parameter"),
-    ("foreign address", "program's configuration edited", "program that cannot start", "resolv.conf made anew"),
+    ("link down", "inner link down", "loopback down", "policy changed", "program frozen"),
+    (
+        "namespace parameter",
+        "foreign address",
+        "program's configuration edited",
+        "program that cannot start",
+        "resolv.conf made anew",
+    ),
     ("stranger's rule before ours", "jump in a stranger's chain"),
 )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from provision import processes
 from provision.kernel.network import NETNS_DIR, is_namespace
 from provision.marks import Mark
 from provision.resource import Background, Command, Found, Resource, Step, Write
@@ -106,13 +107,15 @@ class Program(Resource):
             return "is not supervised"
         if state.state not in _ALIVE:
             return f"is {state.state} ({state.description})"
-        return self._misplaced(state)
+        return self._misplaced(state) or _halted(state)
 
     def prepare(self, system: System) -> None:
         """See Resource: ask a program that cannot stay as it is to stop, so that all of them end at the same time."""
         state = system.supervisor.programs().get(self.name)
         if state is None or state.at_rest:
             return
+        # One that a signal has stopped takes no other signal before it goes on.
+        processes.thaw(state.pid)
         # Stopped before its files are mended: if this run dies in between, the next one finds it stopped and starts it.
         if self._config(system.mark).observe(system) or self._stale(system) or self._misplaced(state):
             system.supervisor.stop(self.name)
@@ -213,10 +216,15 @@ def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
 
 
 def states(system: System) -> Mapping[str, str]:
-    """Return what each program of ours does, in the supervisor's words but in small letters: ``running``."""
+    """Return what each program of ours does: ``frozen``, or in the supervisor's words (``running``)."""
     seen = system.programs.answer()
-    names = [path.stem for path in _configurations(system.mark)]
-    return {name: seen[name].state.lower() if name in seen else "not supervised" for name in names}
+    return {path.stem: _word(seen.get(path.stem)) for path in _configurations(system.mark)}
+
+
+def _word(state: ProgramState | None) -> str:
+    if state is None:
+        return "not supervised"
+    return "frozen" if _halted(state) else state.state.lower()
 
 
 def _configurations(mark: Mark) -> Iterator[Path]:
@@ -224,7 +232,12 @@ def _configurations(mark: Mark) -> Iterator[Path]:
 
 
 def _stopper(name: str) -> Callable[[System], None]:
-    return lambda system: system.supervisor.stop(name)
+    def stop(system: System) -> None:
+        if state := system.supervisor.programs().get(name):
+            processes.thaw(state.pid)
+        system.supervisor.stop(name)
+
+    return stop
 
 
 def _remover(name: str, path: Path) -> Callable[[System], None]:
@@ -238,6 +251,11 @@ def _remover(name: str, path: Path) -> Callable[[System], None]:
             log.unlink()
 
     return remove
+
+
+def _halted(state: ProgramState) -> str | None:
+    halted = processes.frozen(state.pid) if state.pid else ()
+    return f"is frozen: a signal has stopped {', '.join(map(str, halted))}" if halted else None
 
 
 def _own_namespace() -> tuple[int, int]:
