@@ -198,8 +198,17 @@ def outside_prober(lab: Lab) -> Prober:
 
 def dns_question(name: str, kind: int = 1) -> str:
     """Return a question about a name (RFC 1035, section 4.1), as hexadecimal digits; ``kind`` 1 asks for addresses."""
-    labels = b"".join(bytes([len(label)]) + label for label in name.rstrip(".").encode().split(b"."))
-    return (struct.pack("!6H", 0x2A2A, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", kind, 1)).hex()
+    return (struct.pack("!6H", 0x2A2A, 0x0100, 1, 0, 0, 0) + _labels(name) + struct.pack("!2H", kind, 1)).hex()
+
+
+def dns_names(reply: str, name: str) -> bool:
+    """Return whether an answer holds a name that is written in full, as the only name of a record is."""
+    return _labels(name).hex() in reply
+
+
+def _labels(name: str) -> bytes:
+    labels = name.rstrip(".").encode().split(b".")
+    return b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
 
 
 def dns_answer(reply: str) -> tuple[int, int]:

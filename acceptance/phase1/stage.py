@@ -44,6 +44,10 @@ class ByHand(Stage):
         full = {name: frozenset(addresses) for name, addresses in dns_names(self.plan).items()}
         return full | {name.removesuffix(f".{self.plan.domain}"): addresses for name, addresses in full.items()}
 
+    def reverse(self, seat: Seat) -> Mapping[IPv4Address, str]:
+        """Return the replicas' own names, which are told to everybody."""
+        return {replica.ip: f"{replica.name}.{self.plan.domain}" for _, replica in self.plan.replicas()}
+
     def user(self, seat: Seat) -> str:
         """Return the user of the service; a name that is too long ends in a digest of it."""
         name = f"shop-{seat.service.name}"

@@ -12,7 +12,7 @@ import pytest
 
 from acceptance.conftest import LastSeen
 from acceptance.provisioning import command, provision, read_report
-from acceptance.suite import flows
+from acceptance.suite import chance, flows
 from acceptance.suite.shop import Shop
 from acceptance.suite.stage import Seat, Stage
 from underlay.errors import Exit
@@ -45,9 +45,9 @@ def host(lab: Lab, plan: Plan) -> Iterator[Host]:
     assert report.exit_code == 0, f"{machine.name}: expected: converge mends whatever a test left; seen: {report}"
 
 
-def _breakages(here: Sequence[Seat], chance: random.Random) -> list[str]:
+def _breakages(here: Sequence[Seat], draw: random.Random) -> list[str]:
     """Return a few commands that each break something, in a random mix."""
-    some = chance.sample(here, k=min(len(here), chance.randint(1, 3)))
+    some = draw.sample(here, k=min(len(here), draw.randint(1, 3)))
     kinds = [
         *(f"ip netns delete {seat.replica.name}" for seat in some),
         *(f"ip link delete {seat.replica.link}" for seat in some),
@@ -58,7 +58,7 @@ def _breakages(here: Sequence[Seat], chance: random.Random) -> list[str]:
         f"rm -f /etc/netns/{some[0].replica.name}/resolv.conf",
         f"rm -f /etc/supervisor/conf.d/{some[0].replica.name}.conf",
     ]
-    return chance.sample(kinds, k=chance.randint(2, 4))
+    return draw.sample(kinds, k=draw.randint(2, 4))
 
 
 #: Every other time the host does not forward any more, and its guard has gone: a run must make the latter first.
@@ -101,9 +101,9 @@ def test_guard_stands_when_the_host_begins_to_forward(host: Host, last_seen: Las
 
 
 def test_next_converge_after_a_kill_ends_green(stage: Stage, host: Host, shop: Shop, last_seen: LastSeen) -> None:
-    seed = int(os.environ.get(_SEED_VARIABLE) or random.SystemRandom().randrange(2**32))
+    seed = chance.seed(_SEED_VARIABLE)
     print(f"seed {seed}; to repeat: {_SEED_VARIABLE}={seed}")
-    chance = random.Random(seed)  # noqa: S311 - to repeat a run
+    draw = chance.drawn_by(seed)
     here = stage.seats(host.name)
     converge = shlex.join(command("converge", "phase1", "--no-wait"))
     check = shlex.join(command("check", "phase1", "--json"))
@@ -112,9 +112,9 @@ def test_next_converge_after_a_kill_ends_green(stage: Stage, host: Host, shop: S
     assert guard, f"{host.name}: expected: rules of a guard; seen: none"
     wanted, kills = int(os.environ.get(_KILLS_VARIABLE) or _KILLS), 0
     for number in range(wanted * _TRIES):
-        moment = chance.uniform(_SOONEST, 1) * whole
+        moment = draw.uniform(_SOONEST, 1) * whole
         lines = [
-            *(f"{line} 2>/dev/null" for line in (*_breakages(here, chance), *(_UNGUARDED if number % 2 else ()))),
+            *(f"{line} 2>/dev/null" for line in (*_breakages(here, draw), *(_UNGUARDED if number % 2 else ()))),
             "begun=$(date +%s.%N)",
             f"timeout --signal=KILL {moment:.3f} {converge} 2>&1",
             "code=$?; ended=$(date +%s.%N)",

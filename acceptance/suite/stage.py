@@ -104,6 +104,10 @@ class Stage(ABC):
     def names(self, seat: Seat) -> Mapping[str, frozenset[IPv4Address]]:
         """Return each name that a replica knows, with the addresses that it is told."""
 
+    def reverse(self, seat: Seat) -> Mapping[IPv4Address, str]:
+        """Return each address that a replica can ask for backwards, with the one name that it is told; here: none."""
+        return {}
+
     @abstractmethod
     def user(self, seat: Seat) -> str:
         """Return the user that a replica runs as."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
 
-from acceptance.suite import flows
+from acceptance.suite import chance, flows
 from acceptance.suite.flows import Pair
 from acceptance.suite.stage import Seat, Stage
 from acceptance.traffic import DNS_PORT, Attempt, Outcome
 from underlay.topology import Plan
 
-_SEED_VARIABLE = "UNDERLAY_PORTS_SEED"
 #: Ports of chance, so many of each range: those of root's (RFC 6335, section 6), and all others.
 _LOW, _HIGH, _EACH = range(1, 1024), range(1024, 65536), 2
 
@@ -31,9 +28,9 @@ class Knocks:
 @pytest.fixture(scope="module")
 def knocks(stage: Stage) -> Knocks:
     """Knock at all of them, in one run a host; by pair."""
-    seed = int(os.environ.get(_SEED_VARIABLE) or random.SystemRandom().randrange(2**32))
-    chance = random.Random(seed)  # noqa: S311 - to repeat a run
-    some = [*chance.sample(_LOW, _EACH), *chance.sample(_HIGH, _EACH)]
+    seed = chance.seed(chance.PORTS)
+    draw = chance.drawn_by(seed)
+    some = [*draw.sample(_LOW, _EACH), *draw.sample(_HIGH, _EACH)]
     found: dict[str, list[Outcome]] = {}
     seats = {seat.name: seat for seat in stage.seats()}
     for name in stage.by_host():
@@ -56,6 +53,6 @@ def _attempts(plan: Plan, source: Seat, target: Seat, some: Sequence[int]) -> It
 
 
 def test_every_other_port_is_denied(knocks: Knocks, pair: Pair, stage: Stage) -> None:
-    print(f"to repeat: {_SEED_VARIABLE}={knocks.seed}")
+    print(f"to repeat: {chance.PORTS}={knocks.seed}")
     for outcome in knocks.outcomes[pair.name]:
         stage.assert_denied(outcome)

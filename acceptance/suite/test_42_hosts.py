@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from acceptance.conftest import Snapshots
 from acceptance.kernel import in_own_network
 from acceptance.modules import LabHost
+from acceptance.suite import chance
 from acceptance.suite.stage import Stage
 from acceptance.traffic import Attempt, Listener, Outcome, Prober, outward
 from underlay.hosts.base import Host, Lab, Machine
@@ -23,25 +24,34 @@ Probers = Mapping[str, Prober]
 _CHANCE = 4
 
 
-def _unplanned(plan: Plan, host: str, its_own: Sequence[int]) -> list[int]:
+def _unplanned(plan: Plan, host: str, its_own: Sequence[int], seed: int) -> list[int]:
     """Return ports that a host must not answer on: those of the plan that it does not publish, and some of chance.
 
     ``its_own`` are those on which it serves by itself, as a host does (ssh).
     """
     published = {entry.port for entry in plan.published if entry.host == host}
     every = {service.port for service in plan.services} | {entry.port for entry in plan.published}
-    some = {*random.SystemRandom().sample(range(1, 65536), _CHANCE)} - set(its_own)
+    some = {*chance.drawn_by(seed).sample(range(1, 65536), _CHANCE)} - set(its_own)
     return sorted({*every, plan.tunnel.port, *some} - published)
 
 
+@dataclass(frozen=True, slots=True)
+class Knocks:
+    """What came of it, by host and by who knocks; and what the ports of chance were chosen by."""
+
+    seed: int
+    outcomes: Mapping[tuple[str, str], Sequence[Outcome]]
+
+
 @pytest.fixture(scope="module")
-def knocked(stage: Stage, probers: Probers) -> Mapping[tuple[str, str], Sequence[Outcome]]:
-    """Knock at each host from each machine and from each replica elsewhere; by host, and by who knocks."""
+def knocked(stage: Stage, probers: Probers) -> Knocks:
+    """Knock at each host from each machine and from each replica elsewhere."""
+    seed = chance.seed(chance.PORTS)
     found: dict[tuple[str, str], Sequence[Outcome]] = {}
     lab, plan = stage.lab, stage.plan
     seats = [seat for seat in stage.seats() if seat.service.egress]
     for host in lab.hosts.values():
-        ports = _unplanned(plan, host.name, _own_ports(LabHost(host, plan)))
+        ports = _unplanned(plan, host.name, _own_ports(LabHost(host, plan)), seed)
         # One by UDP: the kernel tells one asker of few closed ports at a time (icmp_ratelimit, icmp(7)).
         ways = [("tcp", port) for port in ports] + [("udp", entry.port) for entry in plan.published[:1]]
         for name, prober in probers.items():
@@ -53,7 +63,7 @@ def knocked(stage: Stage, probers: Probers) -> Mapping[tuple[str, str], Sequence
             outcomes = iter(prober.attempt(attempts))
             for who in (name, *(seat.name for seat in here)):
                 found[host.name, who] = [next(outcomes) for _ in ways]
-    return found
+    return Knocks(seed, found)
 
 
 def _own_ports(host: LabHost) -> list[int]:
@@ -62,10 +72,9 @@ def _own_ports(host: LabHost) -> list[int]:
     return [int(item.rpartition(":")[2]) for item in sockets if item.startswith("tcp:")]
 
 
-def test_no_host_answers_on_a_port_that_it_does_not_publish(
-    knocked: Mapping[tuple[str, str], Sequence[Outcome]], host_name: str
-) -> None:
-    here = {who: outcomes for (host, who), outcomes in knocked.items() if host == host_name}
+def test_no_host_answers_on_a_port_that_it_does_not_publish(knocked: Knocks, host_name: str) -> None:
+    print(f"to repeat: {chance.PORTS}={knocked.seed}")
+    here = {who: outcomes for (host, who), outcomes in knocked.outcomes.items() if host == host_name}
     if not here:
         pytest.skip("there is nobody else to knock")
     for outcomes in here.values():

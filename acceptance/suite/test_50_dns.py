@@ -21,6 +21,7 @@ from acceptance.traffic import (
     Prober,
     Resolved,
     dns_answer,
+    dns_names,
     dns_question,
     outward,
 )
@@ -37,6 +38,8 @@ class Question:
     kind: str
     code: int
     records: int = 0
+    told: str = ""
+    """A name that must be in the answer."""
 
     @property
     def payload(self) -> str:
@@ -80,12 +83,15 @@ def _unknown(plan: Plan) -> tuple[str, ...]:
             f"a.{first.name}.{plan.domain}")  # fmt: skip
 
 
-def _questions(plan: Plan, names: Mapping[str, frozenset[IPv4Address]], unknown: Sequence[str]) -> Iterator[Question]:
+def _questions(stage: Stage, seat: Seat, unknown: Sequence[str]) -> Iterator[Question]:
     """Yield what the server is asked: what nobody has does not exist, and what exists has addresses alone."""
+    plan = stage.plan
     # Hosts have their names from a file, which is theirs (hosts(5)); the server does not know them.
     for name in (*unknown, *(f"{host.name}.{plan.domain}" for host in plan.hosts)):
         yield Question(name, "A", NAME_ERROR)
-    for name, addresses in names.items():
+    for address, name in stage.reverse(seat).items():
+        yield Question(address.reverse_pointer, "PTR", NO_ERROR, 1, name)
+    for name, addresses in stage.names(seat).items():
         if name.endswith(f".{plan.domain}"):
             yield Question(name, "A", NO_ERROR, len(addresses))
             for kind in ("AAAA", "MX", "TXT", "SRV"):
@@ -109,7 +115,7 @@ def names(stage: Stage, probers: Probers, snapshots: Snapshots) -> Names:
         with prober.listening([Listener("dns-packets", address=wire.name)]) as watch:
             for seat in here:
                 resolved[seat.name] = stage.resolve(seat, [*stage.names(seat), *unknown[:_RESOLVED]])
-            asked = {seat: list(_questions(plan, stage.names(seat), unknown)) for seat in here}
+            asked = {seat: list(_questions(stage, seat, unknown)) for seat in here}
             goals = {seat: (stage.resolver(seat), DNS_PORT) for seat in here}
             outcomes = iter(
                 prober.attempt(
@@ -144,6 +150,10 @@ def test_server_answers_for_the_names_of_the_plan_and_with_addresses_alone(names
         assert seen == wanted, (
             f"{seat.host}/{seat.name}: {question.kind} of {question.name}: "
             f"expected: code {wanted[0]}, {wanted[1]} records; seen: code {seen[0]}, {seen[1]} records"
+        )
+        assert not question.told or dns_names(outcome.reply, question.told), (
+            f"{seat.host}/{seat.name}: {question.kind} of {question.name}: "
+            f"expected: {question.told}; seen: {outcome.reply}"
         )
 
 
