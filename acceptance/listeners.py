@@ -18,8 +18,6 @@ from acceptance.inside import inside
 #: linux/in.h: never fragment.
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DO = 10, 2
 _ETH_P_ALL = 3  # linux/if_ether.h
-#: Seconds in which whoever is echoed says more, or has gone.
-_PATIENCE = 10.0
 
 
 class Listener(TypedDict):
@@ -86,7 +84,7 @@ def _serve(sockets: list[socket.socket], control: socket.socket, lifetime: float
     while (left := deadline - time.monotonic()) > 0:
         ready = {key.data for key, _ in waiting.select(left)}
         for number in ready - {len(sockets)}:
-            peer = _meet(sockets[number], echo=echoes[number])
+            peer = _meet(sockets[number], patience=left if echoes[number] else None)
             if peer:
                 seen[number].append(peer)
         if ready == {len(sockets)}:  # asked for, and nothing is waiting any more
@@ -95,15 +93,18 @@ def _serve(sockets: list[socket.socket], control: socket.socket, lifetime: float
             return
 
 
-def _meet(item: socket.socket, *, echo: bool) -> str:
-    """Take one connection, datagram or packet; tell the peer what address it comes from, or echo what it says."""
+def _meet(item: socket.socket, *, patience: float | None) -> str:
+    """Take one connection, datagram or packet; tell the peer what address it comes from.
+
+    With ``patience``, what the peer of a connection says is returned instead, until so many seconds pass in silence.
+    """
     if item.family == socket.AF_PACKET:
         return _dns_packet(item.recv(256))
     if item.type == socket.SOCK_STREAM:
         link, peer = item.accept()
         with link:
-            if echo:
-                _return(link)
+            if patience is not None:
+                _return(link, patience)
             else:
                 link.sendall(text_of(peer).encode())
         return text_of(peer)
@@ -112,9 +113,9 @@ def _meet(item: socket.socket, *, echo: bool) -> str:
     return text_of(peer)
 
 
-def _return(link: socket.socket) -> None:
+def _return(link: socket.socket, patience: float) -> None:
     """Send everything back until the other side closes, or says nothing for long; in packets of full size, too."""
-    link.settimeout(_PATIENCE)
+    link.settimeout(patience)
     whole_packets(link)
     try:
         while data := link.recv(65536):

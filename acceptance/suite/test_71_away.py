@@ -137,14 +137,19 @@ def stopped(stage: Stage, shop: Shop, number: int) -> Stopped:
     def stop(*programs: Program) -> None:
         outages.each(stage.stop, outages.of(stage, *programs))
 
+    def told() -> Sequence[Outcome]:
+        with ThreadPoolExecutor(2) as pool:  # each waits for what is away
+            reading, taking = pool.submit(shop.ask, [shop.get(_LIST)]), pool.submit(shop.ask, [shop.order(number)])
+            return [*reading.result(), *taking.result()]
+
     with outages.stopped(stage, outages.crowded(stage, Program.GATEWAY, Program.PRODUCT)):
         reads, orders = [shop.get(_LIST)] * _IN_A_ROW, [shop.order(number)] * _IN_A_ROW
         answers["one of each"] = shop.ask([*reads, *orders])
     try:
         stop(Program.POSTGRES, Program.REDIS)
-        answers["databases"] = shop.ask([shop.get(_LIST), shop.order(number)])
+        answers["databases"] = told()
         stop(Program.PRODUCT, Program.ORDER)
-        answers["products and orders"] = shop.ask([shop.get(_LIST), shop.order(number)])
+        answers["products and orders"] = told()
         stop(Program.GATEWAY)
         answers["gateways"] = shop.ask([shop.get(_LIST)])
         stop(Program.NGINX)
