@@ -24,6 +24,7 @@ OWN = (Program.GATEWAY, Program.PRODUCT, Program.ORDER)
 #: What is asked for: through everything, and of the edge alone.
 PATHS: Mapping[str, str] = {"shop": "/api/products", "edge": "/health"}
 _LOAD_S = 120.0
+_READY_S = 20.0
 _STARTING = Path(__file__).with_name("starting.py")
 _RATE = re.compile(r"Requests per second:\s+([\d.]+)")
 _LOST = re.compile(r"(?:Failed requests|Non-2xx responses):\s+(\d+)")
@@ -124,7 +125,7 @@ def _refuse(labs: Sequence[Lab], rounds: int, load: Load) -> None:
     problems += [
         Problem(f"lab {lab.plan.lab}", "its entry is no edge", "give plans whose first published service is nginx")
         for lab in labs
-        if lab.plan.service(lab.plan.published[0].service).program is not Program.NGINX
+        if not lab.plan.published or lab.plan.service(lab.plan.published[0].service).program is not Program.NGINX
     ]
     if problems:
         raise InputError(*problems)
@@ -134,9 +135,12 @@ def _one(lab: Lab, load: Load) -> Iterator[tuple[str, float, str]]:
     for service, replica in lab.plan.replicas():
         if service.program in OWN:
             argv = ("python3", "-P", "-", replica.name, str(replica.ip), str(service.port))
-            told = lab.hosts[service.host].run(
-                argv, stdin=_STARTING.read_text(encoding="utf-8"), namespace=replica.namespace, timeout=_LOAD_S
-            )
+            host = lab.hosts[service.host]
+            text = _STARTING.read_text(encoding="utf-8")
+            told = host.run(argv, stdin=text, namespace=replica.namespace, timeout=_LOAD_S, check=False)
+            if not told.ok:
+                hint = "is the phase on? ./lab status; ./lab converge phase1"
+                raise NotReady(Problem(f"{host.name}/{replica.name}", told.stderr.strip() or "it said nothing", hint))
             figures: Mapping[str, float] = json.loads(told.stdout)
             yield from ((what, figures[what], replica.name) for what in ("start", "memory"))
     for what, path in PATHS.items():
@@ -148,7 +152,11 @@ def _requests(lab: Lab, path: str, load: Load) -> float:
     asker = _asker(lab)
     url = f"http://{lab.plan.host(entry.host).address.ip}:{entry.port}{path}"
     # Ready after the services started again; then what is asked for is in the cache as well.
-    asker.run(("curl", "-sf", "--retry", "20", "--retry-delay", "1", "--retry-all-errors", "-o", "/dev/null", url))
+    patience = ("--retry", "20", "--retry-delay", "1", "--retry-all-errors", "--retry-max-time", f"{_READY_S:g}")
+    ready = asker.run(("curl", "-sSf", *patience, "-o", "/dev/null", url), timeout=_LOAD_S, check=False)
+    if not ready.ok:
+        what = f"it does not answer within {_READY_S:g} s: {ready.stderr.strip().rpartition(chr(10))[2]}"
+        raise NotReady(Problem(f"{asker.name}: {url}", what, "look at what is wrong: ./lab status; ./lab logs"))
     said = asker.run(("ab", "-q", "-n", str(load.requests), "-c", str(load.at_once), url), timeout=_LOAD_S).stdout
     try:
         return rate(said)

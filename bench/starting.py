@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,22 +17,29 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 _LIMIT_S = 60.0
+_PAUSE_S = 0.002
+#: By its name: without, supervisorctl would first look into the directory that this runs in.
+_CONTROL = ("supervisorctl", "-c", "/etc/supervisor/supervisord.conf")
 
 
 def main(name: str, address: str, port: int) -> int:
-    """Do it; exit 1 if nothing listens in time."""
-    subprocess.run(["supervisorctl", "stop", name], check=True, stdout=subprocess.DEVNULL)
-    starter = subprocess.Popen(["supervisorctl", "start", name], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + _LIMIT_S
-    try:
+    """Do it; exit 1, with a line that says why, if the program cannot be stopped or does not answer in time."""
+    # Whoever asked may be gone; a program that was stopped is started again all the same.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    stopped = subprocess.run([*_CONTROL, "stop", name], check=False, capture_output=True, text=True)
+    if stopped.returncode:
+        print(f"{name} cannot be stopped: {(stopped.stdout + stopped.stderr).strip()}", file=sys.stderr)
+        return 1
+    with subprocess.Popen([*_CONTROL, "start", name], stdout=subprocess.DEVNULL):  # it stays until it counts as started
+        deadline = time.monotonic() + _LIMIT_S
         while not _answers(address, port):
             if time.monotonic() > deadline:
                 print(f"{name} does not answer on {address}:{port} after {_LIMIT_S:g} s", file=sys.stderr)
                 return 1
+            time.sleep(_PAUSE_S)
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    finally:
-        starter.wait()  # it stays until the supervisor calls the program started
-    pid = int(subprocess.run(["supervisorctl", "pid", name], check=True, capture_output=True).stdout)
+    pid = int(subprocess.run([*_CONTROL, "pid", name], check=True, capture_output=True).stdout)
     # proc_pid_stat(5): the 22nd field is the start in clock ticks since boot.
     ticks = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
     print(json.dumps({"start": round(now - ticks / os.sysconf("SC_CLK_TCK"), 3), "memory": _memory(pid)}))

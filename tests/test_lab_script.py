@@ -67,10 +67,32 @@ def test_it_runs_from_anywhere(shell: str | None, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("environment")
 def test_it_runs_by_a_link_to_it(tmp_path: Path) -> None:
-    """Not by following the link: the script is found where its name says."""
+    """To its directory or to itself; what is beside the link is nothing to it."""
     (tmp_path / "checkout").symlink_to(ROOT)
-    done = run((str(tmp_path / "checkout" / "lab"), "--plan", str(shop.PATH), "plan", "show", "--json"), timeout=30)
-    assert json.loads(done.stdout)["lab"] == shop.plan().lab
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "lab").symlink_to(LAB)
+    (tmp_path / "bin" / ".venv").mkdir()
+    for name in ("checkout", "bin"):
+        done = run((str(tmp_path / name / "lab"), "--plan", str(shop.PATH), "plan", "show", "--json"), timeout=30)
+        assert json.loads(done.stdout)["lab"] == shop.plan().lab
+    assert (tmp_path / "bin" / ".venv").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("pins", "said"), [(False, "this is no whole checkout of Underlay"), (True, "is no Python environment")]
+)
+def test_a_directory_that_it_did_not_make_is_left_alone(pins: bool, said: str, tmp_path: Path) -> None:
+    shutil.copy(LAB, tmp_path / "lab")
+    precious = tmp_path / ".venv" / "precious"
+    precious.parent.mkdir()
+    precious.write_text("mine")
+    if pins:
+        (tmp_path / "requirements").mkdir()
+        (tmp_path / "requirements" / "lab.txt").write_text("click\n")
+    done = run((str(tmp_path / "lab"), "--version"), timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert said in done.stderr
+    assert precious.read_text() == "mine"
 
 
 @pytest.mark.usefixtures("environment")

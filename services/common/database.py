@@ -25,6 +25,11 @@ NAME = "database"
 
 #: Seconds that the server has to say itself that a statement took too long, before this side gives it up.
 _GRACE = 0.5
+#: A commit may take so many times a statement's time, longer than a gateway waits: cut short, nobody would know of it.
+_COMMIT = 2
+
+_AWAY = "it does not answer"
+_UNKNOWN = f"{_AWAY}; whether what was asked for was done is not known"
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
@@ -34,6 +39,8 @@ class Database:
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self._settings = settings
+        self._turns = asyncio.Semaphore(settings.pool_size)
+        self._answered = 0
         milliseconds = round(settings.statement * 1000)
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             kwargs={
@@ -70,21 +77,51 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection; its transaction is committed at the end, or rolled back if an exception passes.
 
-        Raises UnavailableError when the database does not answer, also in the middle of the work.
+        Raises UnavailableError when the database does not answer, also in the middle of the work; if that was at its
+        very end, the error says that nobody knows whether the work was done.
         """
         watch: asyncio.TimerHandle | None = None
+        reason, answered = _AWAY, True
+        await self._turn()
         try:
             async with self._pool.connection() as connection:
                 # The server watches its statements (statement_timeout); a server that is frozen watches nothing.
                 watch = _cut_after(self._settings.statement + _GRACE, connection)
                 yield connection
+                watch.cancel()
+                watch = _cut_after(self._settings.statement * _COMMIT, connection)
+                reason = _UNKNOWN
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             # psycopg_pool.PoolTimeout is an OperationalError too.
+            answered = isinstance(error, psycopg.errors.QueryCanceled)
             _log.warning("the database is not available", extra={"reason": str(error).strip()})
-            raise UnavailableError(NAME, "it does not answer") from error
+            raise UnavailableError(NAME, reason) from error
         finally:
             if watch is not None:
                 watch.cancel()
+            self._answered += answered
+            self._turns.release()
+
+    async def _turn(self) -> None:
+        """Wait for one of the pool's connections to be free, as long as the database answers somebody.
+
+        Many who wait for a database that works are served one after the other; UnavailableError when it has not
+        answered anybody for as long as one is to wait for it.
+        """
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        turn = asyncio.ensure_future(self._turns.acquire())
+        try:
+            answered = self._answered
+            while not (await asyncio.wait((turn,), timeout=self._settings.wait))[0]:
+                if self._answered == answered:
+                    raise UnavailableError(NAME, _AWAY)
+                answered = self._answered
+        except BaseException:
+            if not turn.cancel() and not turn.cancelled():
+                self._turns.release()
+            raise
 
     async def alive(self, probe: LiteralString) -> bool:
         """Whether the statement ``probe`` succeeds now."""

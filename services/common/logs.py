@@ -44,12 +44,17 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+#: What the standard library tells on standard error of lines that could not be written.
+_UNWRITTEN = logging.makeLogRecord({"msg": "log lines could not be written"})
+
+
 class Handler(logging.StreamHandler[TextIO]):
     """Writes at once what one turn of the event loop has logged: each write costs whoever collects the logs a turn."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._due = False
+        self._broken = False
 
     def flush(self) -> None:
         """Write soon, or now if no event loop runs."""
@@ -64,7 +69,14 @@ class Handler(logging.StreamHandler[TextIO]):
 
     def _write(self) -> None:
         self._due = False
-        super().flush()
+        try:
+            super().flush()
+        except (OSError, ValueError):  # nobody reads any more, or the disk is full; to log that would end here again
+            if not self._broken:
+                self.handleError(_UNWRITTEN)
+            self._broken = True
+        else:
+            self._broken = False
 
 
 def configure(service: str, replica: str, level: int) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
@@ -19,8 +21,16 @@ if TYPE_CHECKING:  # imported only when the settings are right
 #: first and never send on a connection that is just being closed.
 _KEEP_ALIVE = 75
 
-#: Exit code for wrong settings.
-USAGE = 2
+#: Connections that may wait to be accepted; the kernel's own limit is lower (net.core.somaxconn).
+_BACKLOG = 2048
+
+#: Open files at most, if the system allows so many; more than the edge's own clients need.
+_FILES = 8192
+
+#: Exit codes for wrong settings, and for an address that is taken.
+USAGE, NOT_READY = 2, 3
+#: What stops a service.
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Settings(Protocol):
@@ -47,28 +57,35 @@ def main(
         for mistake in error.mistakes:
             print(f"{service}: {mistake}", file=sys.stderr)
         return USAGE
-    # uvicorn takes both over while it serves, and at the end sends itself the signal that it was stopped by.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+    for number in SIGNALS:
+        signal.signal(number, _leave)  # until it serves
     logs.configure(service, settings.server.replica, settings.server.level)
-    from uvicorn import Server
+    # Each connection is an open file, and so is what is asked for it behind; by default there are 1024.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES, most), most))
+    try:
+        listener = listen(settings.server)
+    except OSError as error:
+        print(f"{service}: cannot listen on {settings.server.bind_address}: {error}", file=sys.stderr)
+        return NOT_READY
+    from services.common.leaving import serve
 
-    Server(config(settings.server, create_app(settings))).run()
+    serve(settings.server, create_app(settings), listener)
     return 0
 
 
-def config(settings: ServerSettings, app: ASGIApp) -> Config:
-    """Return uvicorn's configuration for a service.
+def listen(settings: ServerSettings) -> socket.socket:
+    """Return a listening socket; raises OSError when its address is taken, or not there."""
+    family = socket.AF_INET6 if ":" in settings.bind_address else socket.AF_INET
+    return socket.create_server((settings.bind_address, settings.port), family=family, backlog=_BACKLOG)
 
-    On SIGTERM it closes its listening socket at once, so that clients go to another replica, and serves those who
-    have connected.
-    """
+
+def config(settings: ServerSettings, app: ASGIApp) -> Config:
+    """Return uvicorn's configuration for a service, which is given its listening socket."""
     from uvicorn import Config
 
     return Config(
         app,
-        host=settings.bind_address,
-        port=settings.port,
         loop="uvloop",
         http="httptools",
         ws="none",

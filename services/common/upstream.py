@@ -15,16 +15,20 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 from aiohttp import (
     ClientConnectorError,
     ClientError,
+    ClientPayloadError,
     ClientSession,
     ClientTimeout,
     ConnectionTimeoutError,
     DummyCookieJar,
     TCPConnector,
+    TraceConfig,
+    TraceRequestHeadersSentParams,
 )
 from yarl import URL
 
@@ -94,7 +98,7 @@ class Resolver:
     async def _refresh(self) -> None:
         try:
             found = await self._lookup(self._host, self._port)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter from names that no DNS can hold
             _log.warning("a name does not resolve", extra={"name_asked": self._host, "reason": str(error)})
             found = ()
         finally:
@@ -136,6 +140,7 @@ class Upstream:
                 cookie_jar=DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=_UNASKED,
+                trace_configs=[_telling_when_sent()] if once else None,
             )
 
     async def close(self) -> None:
@@ -170,19 +175,30 @@ class Upstream:
         deadline = time.monotonic() + self._timeouts.total
         waiting = deque(await self._in_turn(next(turns)))
         reason = "no attempt was made in time" if waiting else "its name does not resolve"
+        second_chance = method == "GET"
         while waiting and (left := deadline - time.monotonic()) > 0:
             address = waiting.popleft()
+            sent: list[str] = []
             try:
-                answer = await self._send(method, address, path, headers, body, left)
+                answer = await self._send(method, address, path, headers, body, left, sent)
             except (ClientConnectorError, ConnectionTimeoutError) as error:
                 reason = "no connection can be made"
                 self._note(address, error)
             except (ClientError, TimeoutError) as error:
+                if method != "GET" and not sent:
+                    reason = "no connection can be made"
+                    self._note(address, error)
+                    continue
                 reason = "the connection broke or the answer took too long"
-                self._note(address, error)
                 if method != "GET":
+                    self._note(address, error)
                     reason += "; whether the order was taken is not known"
                     break
+                if isinstance(error, ClientPayloadError) and second_chance:
+                    second_chance = False
+                    waiting.appendleft(address)
+                else:
+                    self._note(address, error)
             else:
                 self._failed.pop(address, None)
                 return answer
@@ -205,11 +221,19 @@ class Upstream:
         )
 
     async def _send(
-        self, method: str, address: str, path: str, headers: Mapping[str, str], body: bytes | None, left: float
+        self,
+        method: str,
+        address: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        left: float,
+        sent: list[str],
     ) -> Answer:
-        """Ask one address once. A GET whose connection broke is tried by aiohttp once more, on a new one.
+        """Ask one address once; ``sent`` gets an entry when a POST has left.
 
-        Most likely that was an idle connection that the replica had closed (RFC 9110, 9.2.2: idempotent methods).
+        A GET whose connection broke is tried by aiohttp once more. Most likely that was an idle connection that the
+        replica had closed (RFC 9110, 9.2.2: idempotent methods).
         """
         timeouts = ClientTimeout(
             total=left,
@@ -224,5 +248,17 @@ class Upstream:
             headers={**headers, "Host": self._host},
             timeout=timeouts,
             allow_redirects=False,
+            trace_request_ctx=sent,
         ) as response:
             return Answer(response.status, response.headers, await response.read())
+
+
+def _telling_when_sent() -> TraceConfig:
+    """Return what adds an entry to a request's ``trace_request_ctx`` before the first byte of it is sent."""
+
+    async def tell(_session: ClientSession, context: SimpleNamespace, what: TraceRequestHeadersSentParams) -> None:
+        context.trace_request_ctx.append(what.method)
+
+    config = TraceConfig()
+    config.on_request_headers_sent.append(tell)
+    return config

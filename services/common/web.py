@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -10,11 +11,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
+from threading import Event
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,6 +33,12 @@ MAX_BODY = 16 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 HEALTH_PATH = "/health"
+#: The key in the server's state of the event that says that it was told to stop.
+LEAVING = "leaving"
+#: Characters of a path at most. Ours are far shorter, and int() refuses numbers of thousands of digits.
+_LONGEST_PATH = 256
+#: What servers log of a client that leaves before it is answered; nobody sees it.
+_CLIENT_LEFT = 499
 JSON = "application/json"
 
 OK = "ok"
@@ -67,7 +75,7 @@ def make_app(
 
 def answer(body: object, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer in JSON."""
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(body, separators=(",", ":"))
     return Response(f"{text}\n", status, headers, JSON)
 
 
@@ -82,11 +90,9 @@ def tell_cache(request: Request, outcome: str | None) -> None:
 
 
 def number(request: Request, largest: int) -> int:
-    """Return the path's ``number``; raise HTTPException 404 for what is none, or above ``largest``."""
-    text = str(request.path_params["number"])
-    # int() would take digits of other scripts, and refuse texts of thousands of digits.
-    value = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(largest)) else None
-    if value is None or value > largest:
+    """Return the path's ``number`` (in a route: ``{number:int}``); raise HTTPException 404 above ``largest``."""
+    value = int(request.path_params["number"])
+    if value > largest:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     return value
 
@@ -140,6 +146,7 @@ class _Frame:
         logs.request_id.set(name)
         state = scope.setdefault("state", {})
         state["request_id"] = name
+        leaving: Event | None = state.get(LEAVING)
         status = 0
 
         async def finish(message: Message) -> None:
@@ -152,13 +159,28 @@ class _Frame:
                 headers["Cache-Control"] = "no-store"
                 if cache := state.get("cache"):
                     headers["X-Cache"] = cache
+                if leaving is not None and leaving.is_set():
+                    headers["Connection"] = "close"  # its client would send the next request here as well
             await send(message)
 
+        # A route's pattern would let a line end pass behind it.
+        path = str(scope["path"])
+        app = self._app if path.isprintable() and len(path) <= _LONGEST_PATH else _http_answer(HTTPStatus.NOT_FOUND)
         try:
-            await self._app(scope, receive, finish)
+            await app(scope, receive, finish)
+        except ClientDisconnect:
+            status = _CLIENT_LEFT
+        except asyncio.CancelledError:  # the server ends, and has waited for this request as long as it may
+            if status:
+                raise
+            await _http_answer(HTTPStatus.SERVICE_UNAVAILABLE)(scope, receive, finish)
         except Exception:
             # It has been answered as an internal error, and was raised again for us to tell of.
             _log.exception("an error that nobody foresaw")
+        finally:
+            self._tell(scope, asked, status, time.monotonic() - started)
+
+    def _tell(self, scope: Scope, asked: Headers, status: int, seconds: float) -> None:
         client = scope.get("client")
         _log.log(
             logging.DEBUG if scope["path"] == HEALTH_PATH else logging.INFO,
@@ -167,9 +189,9 @@ class _Frame:
                 "method": scope["method"],
                 "path": scope["path"],
                 "status": status,
-                "seconds": round(time.monotonic() - started, 4),
+                "seconds": round(seconds, 4),
                 "client": asked.get("X-Forwarded-For", client[0] if client else None),
-                "cache": state.get("cache"),
+                "cache": scope["state"].get("cache"),
             },
         )
 
@@ -194,19 +216,24 @@ async def _api_error(_request: Request, error: Exception) -> Response:
 async def _http_error(_request: Request, error: Exception) -> Response:
     """Answer the framework's own errors; one that nobody foresaw becomes 500, without a word of its own."""
     known = error if isinstance(error, HTTPException) else HTTPException(HTTPStatus.INTERNAL_SERVER_ERROR)
-    status = HTTPStatus(known.status_code)
+    return _http_answer(HTTPStatus(known.status_code), known.headers)
+
+
+def _http_answer(status: HTTPStatus, headers: Mapping[str, str] | None = None) -> Response:
     body = error_body(_code(status), _SAID.get(status, status.description or status.phrase))
-    return answer(body, status, known.headers)
+    return answer(body, status, headers)
 
 
 _SAID = {
     HTTPStatus.NOT_FOUND: "there is nothing at this path",
     HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; the header Allow names those it takes",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"the body is larger than {MAX_BODY} bytes",
+    HTTPStatus.SERVICE_UNAVAILABLE: "this replica ends before it could answer; whether it was done is not known",
     HTTPStatus.INTERNAL_SERVER_ERROR: "something went wrong on our side; the log has it under this X-Request-Id",
 }
 
 
 def _code(status: HTTPStatus) -> str:
-    named = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "payload_too_large", HTTPStatus.INTERNAL_SERVER_ERROR: "internal"}
+    named = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "payload_too_large", HTTPStatus.INTERNAL_SERVER_ERROR: "internal",
+             HTTPStatus.SERVICE_UNAVAILABLE: "unavailable"}  # fmt: skip
     return named.get(status, status.phrase.lower().replace(" ", "_").replace("-", "_"))

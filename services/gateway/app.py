@@ -78,9 +78,9 @@ def create_app(settings: Settings) -> ASGIApp:
 
     routes = (
         Route(f"{_PREFIX}/products", list_products),
-        Route(f"{_PREFIX}/products/{{number}}", get_product),
+        Route(f"{_PREFIX}/products/{{number:int}}", get_product),
         Route(f"{_PREFIX}/orders", create_order, methods=["POST"]),
-        Route(f"{_PREFIX}/orders/{{number}}", get_order),
+        Route(f"{_PREFIX}/orders/{{number:int}}", get_order),
     )
     return make_app("gateway", settings.server.replica, routes, dependencies, lifespan)
 

@@ -53,7 +53,7 @@ def build(replica: str, store: Store) -> ASGIApp:
         yield
         await store.close()
 
-    routes = (Route("/orders", create_order, methods=["POST"]), Route("/orders/{number}", get_order))
+    routes = (Route("/orders", create_order, methods=["POST"]), Route("/orders/{number:int}", get_order))
     return make_app("order", replica, routes, dependencies, lifespan)
 
 

@@ -35,7 +35,7 @@ def build(replica: str, catalogue: Catalogue, cache: Cache | None) -> ASGIApp:
     It opens and closes them.
     """
     products = _Products(catalogue, cache)
-    routes = (Route("/products", products.all), Route("/products/{number}", products.one))
+    routes = (Route("/products", products.all), Route("/products/{number:int}", products.one))
     return make_app("product", replica, routes, products.dependencies, products.lifespan)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
 from enum import StrEnum
 
 from redis import RedisError
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -16,7 +17,7 @@ from services.product.settings import CacheSettings
 
 _log = logging.getLogger("services.cache")
 
-#: Connections at most. Redis answers one after the other; who finds all of them taken waits like for an answer.
+#: Connections at most: Redis answers one after the other.
 _CONNECTIONS = 16
 
 
@@ -35,11 +36,10 @@ class Cache:
     def __init__(self, settings: CacheSettings) -> None:
         self._settings = settings
         self._redis = Redis.from_pool(
-            BlockingConnectionPool(
+            ConnectionPool(
                 host=settings.host,
                 port=settings.port,
                 max_connections=_CONNECTIONS,
-                timeout=settings.timeout,
                 socket_connect_timeout=settings.timeout,
                 socket_timeout=settings.timeout,
                 retry=Retry(NoBackoff(), 0),
@@ -47,53 +47,67 @@ class Cache:
                 driver_info=None,
             )
         )
+        self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._away_until: float | None = None
 
     async def get(self, key: str) -> tuple[Outcome, object]:
         """Return the outcome and, with HIT, the value."""
-        if not self._may_try():
+        if not self._may_try() or not await self._turn():
             return Outcome.BYPASS, None
         try:
             found = await self._redis.get(key)
         except RedisError as error:
             self._failed(error)
             return Outcome.BYPASS, None
+        finally:
+            self._turns.release()
         self._worked()
         if not isinstance(found, bytes):
             return Outcome.MISS, None
         try:
             return Outcome.HIT, json.loads(found)
-        except ValueError:  # somebody else's value: it will be written over
+        except (ValueError, RecursionError):  # somebody else's value: it will be written over
             return Outcome.MISS, None
 
     async def put(self, key: str, value: object) -> None:
         """Keep a value for the settings' ``ttl``."""
-        if not self._may_try():
+        if not self._may_try() or not await self._turn():
             return
+        text = json.dumps(value, separators=(",", ":"))
         try:
-            await self._redis.set(
-                key, json.dumps(value, separators=(",", ":")), px=max(1, round(self._settings.ttl * 1000))
-            )
+            await self._redis.set(key, text, px=max(1, round(self._settings.ttl * 1000)))
         except RedisError as error:
             self._failed(error)
         else:
             self._worked()
+        finally:
+            self._turns.release()
 
     async def alive(self) -> bool:
         """Whether Redis answers; False without asking while it is left alone."""
-        if not self._may_try():
+        if not self._may_try() or not await self._turn():
             return False
         try:
             await self._redis.ping()
         except RedisError as error:
             self._failed(error)
             return False
+        finally:
+            self._turns.release()
         self._worked()
         return True
 
     async def close(self) -> None:
         """Close all connections."""
         await self._redis.aclose()
+
+    async def _turn(self) -> bool:
+        """Wait for a connection to be free, but no longer than for an answer: many requests are no fault of Redis."""
+        try:
+            async with asyncio.timeout(self._settings.timeout if self._turns.locked() else None):
+                return await self._turns.acquire()
+        except TimeoutError:
+            return False
 
     def _may_try(self) -> bool:
         now = time.monotonic()

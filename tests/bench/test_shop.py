@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from click.testing import CliRunner
 
 from bench.shop import Load, Result, Sample, measure_shop, rate
 from tests.plans import shop
-from underlay.cli.bench import render_shop
-from underlay.errors import InputError
+from underlay.cli.bench import _beside, bench, render_shop
+from underlay.cli.context import Settings
+from underlay.errors import InputError, NotReady
 from underlay.hosts.base import Lab
 
 SAID = "Complete requests:      2000\nFailed requests:        {}\n{}Requests per second:    {} [#/sec] (mean)\n"
@@ -43,6 +48,27 @@ def test_all_that_cannot_be_measured_is_told_at_once() -> None:
     with pytest.raises(InputError) as caught:
         measure_shop([lab, lab], 0, Load(10, 50), lambda *_: None)
     assert [problem.where for problem in caught.value.problems] == ["--rounds", "--at-once", f"lab {shop.plan().lab}"]
+
+
+def test_a_shop_without_entry_is_refused() -> None:
+    lab = cast("Lab", SimpleNamespace(plan=replace(shop.plan(), published=())))
+    with pytest.raises(InputError, match="its entry is no edge"):
+        measure_shop([lab], 1, Load(), lambda *_: None)
+
+
+@pytest.mark.parametrize("words", [("build", "--sizes", "1"), ("shop",)])
+@pytest.mark.parametrize("place", ["/proc/figures.json", "/etc/hostname/figures.json"])
+def test_figures_that_cannot_be_written_are_not_measured(words: tuple[str, ...], place: str) -> None:
+    done = CliRunner().invoke(bench, [*words, "--json", place], obj=Settings(shop.PATH))
+    assert isinstance(done.exception, InputError)
+    assert place in str(done.exception)
+
+
+def test_what_is_said_of_another_lab_names_its_plan(tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(shop.text((f"lab: {shop.plan().lab}", "lab: nobody-runs-it")))
+    with pytest.raises(NotReady, match=re.escape(f"./lab --plan {other} up")):
+        _beside(Settings(other))
 
 
 def test_the_table_has_medians_and_ratios_to_the_first_lab() -> None:

@@ -146,16 +146,16 @@ def redis_server(port: int = 0) -> Iterator[RedisServer]:
                 server.shutdown_request(connection.request)
 
 
-def settings(address: str = "127.0.0.1", port: int = 0, replica: str = "replica-1") -> ServerSettings:
-    return ServerSettings(address, port, replica, 10, "info")
+def settings(replica: str = "replica-1", graceful: int = 10) -> ServerSettings:
+    return ServerSettings("127.0.0.1", 0, replica, graceful, "info")
 
 
 @contextmanager
-def http_server(app: ASGIApp, address: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
+def http_server(app: ASGIApp, address: str = "127.0.0.1", port: int = 0, graceful: int = 10) -> Iterator[int]:
     """Serve an application as the services do, in a thread; gives the port."""
     with socket.create_server((address, port)) as listener:
         taken = int(listener.getsockname()[1])
-        server = Server(config(settings(address, taken), app))
+        server = Server(config(settings(graceful=graceful), app))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:

@@ -201,6 +201,7 @@ class Shop:
             "DATABASE_USER": service,
             "DATABASE_PASSWORD_FILE": str(self.place / "password"),
             "DATABASE_WAIT_TIMEOUT": "0.5",
+            "DATABASE_STATEMENT_TIMEOUT": "2",
             "REDIS_HOST": LOCAL,
             "REDIS_PORT": str(self.ports["redis"]),
             "REDIS_BACKOFF": "0.3",

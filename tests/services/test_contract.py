@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -11,13 +14,14 @@ import requests
 from openapi_spec_validator import validate
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import services.gateway.app
 import services.order.app
 import services.product.app
+from services.common.web import make_app
 from services.gateway.settings import Settings as GatewaySettings
 from services.product.cache import Cache
 from services.product.settings import CacheSettings
@@ -270,11 +274,55 @@ def test_a_body_of_no_type_is_refused_by_whoever_reads_it(shop: Shop) -> None:
         "/products/" + "9" * 5000,
         "/products/\u0661",
         "/products/-1",
+        "/products%0a",
+        "/products/1%0a",
+        "/health%0a",
     ],
 )
 def test_other_paths_are_not_found_in_json(shop: Shop, path: str) -> None:
     response = shop.product.get(path)
     assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_a_number_may_have_zeros_before_it(shop: Shop) -> None:
+    assert shop.product.get("/products/00000000000000000001").json()["id"] == 1
+
+
+def test_what_is_no_path_takes_no_method(shop: Shop) -> None:
+    for client, path in ((shop.product, "/products/abc"), (shop.gateway, "/api/orders%0a")):
+        response = client.post(path, json=ORDER)
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
+    assert shop.orders.orders == []
+
+
+def test_a_field_of_half_a_character_is_a_mistake_like_others(shop: Shop) -> None:
+    response = shop.gateway.post("/api/orders", data=b'{"\\ud800": 1}')
+    assert response.status_code == 422
+
+
+def test_a_request_that_outlasts_the_end_of_its_replica_is_told_so() -> None:
+    begun = threading.Event()
+
+    async def wait(_request: Request) -> Response:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError("it never ends")
+
+    async def nothing() -> dict[str, str]:
+        return {}
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+
+    app = make_app("order", "order-1", [Route("/wait", wait)], nothing, lifespan)
+    with ThreadPoolExecutor(1) as pool:
+        with fakes.http_server(app, graceful=1) as port:
+            asked = pool.submit(requests.get, f"http://127.0.0.1:{port}/wait", timeout=10)
+            assert begun.wait(10)
+        answer = asked.result(10)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+    assert answer.headers["X-Served-By"] == "order-1"
 
 
 def test_a_method_that_a_path_does_not_take_is_refused_in_json(shop: Shop) -> None:

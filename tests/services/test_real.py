@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
 
+import aiohttp
 import psycopg
 import pytest
 import requests
@@ -109,6 +113,8 @@ def test_gateways_take_turns_exactly(shop: Shop) -> None:
         ("GET", "/nothing", {}, b"", 404),
         ("GET", "/api", {}, b"", 404),
         ("TRACE", "/api/products", {}, b"", 405),
+        ("FOO", "/api/products", {}, b"", 405),
+        ("FOO", "/api/orders", {}, b"", 405),
         ("POST", "/api/orders", {"Content-Type": "application/json"}, b" " * 16385, 413),
         ("GET", "/" + "x" * 9000, {}, b"", 414),
         ("GET", "/api/products", {"X-Long": "x" * 9000}, b"", 400),
@@ -221,6 +227,77 @@ def test_an_order_in_flight_is_finished_before_the_service_stops(shop: Shop) -> 
         assert answer.result(10).status_code == 201
     assert shop.running.pop("order-1").wait(10) == 0
     shop.start("order-1")
+
+
+def test_nobody_who_has_connected_is_lost_when_a_service_stops(shop: Shop) -> None:
+    stopping = threading.Event()
+
+    def orders() -> list[str]:
+        lost = []
+        while not stopping.is_set():
+            connection = HTTPConnection(real.LOCAL, shop.ports["order-1"], timeout=10)
+            try:
+                connection.connect()
+            except OSError:  # refused: another replica would be asked
+                continue
+            try:
+                connection.request("POST", "/orders", json.dumps(ORDER), {"Content-Type": "application/json"})
+                connection.getresponse().read()
+            except (OSError, HTTPException) as error:
+                lost.append(repr(error))
+            finally:
+                connection.close()
+        return lost
+
+    for _ in range(4):
+        stopping.clear()
+        with ThreadPoolExecutor(20) as pool:
+            asking = [pool.submit(orders) for _ in range(20)]
+            until("orders are taken", lambda: _get(shop, "order-1", "/health").status_code == 200)
+            assert shop.stop("order-1") < 3
+            stopping.set()
+            assert [lost for task in asking for lost in task.result(20)] == []
+        shop.start("order-1")
+
+
+def test_a_commit_that_takes_long_is_waited_for_and_then_not_called_undone(shop: Shop) -> None:
+    before = shop.query(ORDERS)[0][0]
+    assert isinstance(before, int)
+
+    def standby(name: str) -> None:
+        with shop.connect() as connection:
+            connection.execute(sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(sql.Literal(name)))
+            connection.execute("SELECT pg_reload_conf()")
+
+    waiting = sql.SQL("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = 'order'")
+    with ThreadPoolExecutor(1) as pool:
+        standby("nobody")
+        try:
+            unknown = requests.post(shop.url("order-1", "/orders"), json=ORDER, timeout=10)
+            taken = pool.submit(_order, shop, product_id=1)  # the other one still holds its row
+            until("the commit waits, as the first still does", lambda: shop.query(waiting) == [(2,)])
+            started = time.monotonic()
+            # Longer than a statement may take, and shorter than a commit.
+            until("time to pass", lambda: time.monotonic() - started > 2.7)
+        finally:
+            standby("")
+        assert taken.result(10).status_code == 201
+    assert unknown.status_code == 503
+    assert "is not known" in unknown.json()["error"]["details"][0]["message"]
+    until("both orders are there", lambda: shop.query(ORDERS) == [(before + 2,)])
+
+
+def test_more_requests_than_the_database_has_connections_are_served_in_turn(shop: Shop) -> None:
+    async def ask() -> Counter[int]:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+            async def order() -> int:
+                async with session.post(shop.url("order-1", "/orders"), json={**ORDER, "product_id": 99}) as answer:
+                    return answer.status
+
+            return Counter(await asyncio.gather(*(order() for _ in range(800))))
+
+    assert asyncio.run(ask()) == {404: 800}
 
 
 def test_stock_is_never_oversold(shop: Shop) -> None:

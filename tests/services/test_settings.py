@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,47 @@ def test_a_log_line_is_json_with_the_request() -> None:
     told = json.loads(line)
     assert (told["message"], told["request_id"], told["status"]) == ("a\nb", "r-1", 200)
     assert (told["service"], told["replica"], told["level"]) == ("product", "product-1", "info")
+
+
+def test_an_address_that_is_taken_is_told_and_ends_with_3(database: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "services.order"],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], **SERVER, **database, "PORT": port},
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("order: cannot listen on 127.0.0.1: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_lines_that_nobody_takes_are_told_of_once_and_do_not_keep_the_loop_busy(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Broken(io.StringIO):
+        flushes = 0
+
+        def flush(self) -> None:
+            self.flushes += 1
+            raise BrokenPipeError
+
+    async def serve(stream: Broken) -> None:
+        handler = logs.Handler(stream)
+        for _ in range(3):
+            handler.emit(logging.makeLogRecord({"msg": "a line"}))
+            turned = asyncio.Event()
+            asyncio.get_running_loop().call_soon(turned.set)
+            await turned.wait()
+
+    stream = Broken()
+    asyncio.run(serve(stream))
+    assert stream.flushes == 3
+    assert capsys.readouterr().err.count("Logging error") == 1
 
 
 def test_what_one_turn_of_the_loop_logs_is_written_at_once_and_nothing_is_kept_back() -> None:

@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from services.common.errors import UnavailableError
-from services.common.upstream import Answer, Resolver, Upstream, UpstreamTimeouts
+from services.common.upstream import Answer, Resolver, Upstream, UpstreamTimeouts, lookup
 from tests.services.fakes import http_server
 
 FIRST, SECOND = "127.0.0.1", "127.0.0.2"
@@ -177,6 +177,38 @@ def test_an_order_whose_answer_takes_too_long_is_not_sent_twice() -> None:
     assert seen == {}
 
 
+def test_an_order_whose_time_ends_before_it_was_sent_is_known_not_to_be_taken() -> None:
+    async def ask(port: int) -> None:
+        timeouts = UpstreamTimeouts(connect=5, read=5, total=0.3, resolve=60, avoid=60)
+        async with _upstream(port, FIRST, timeouts=timeouts) as upstream:
+            with pytest.raises(UnavailableError) as caught:
+                await _post(upstream)
+            assert caught.value.details[0]["message"] == "no connection can be made"
+
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server((FIRST, 0), backlog=0))
+        for _ in range(3):  # the queue takes one more than it is told; who comes then waits
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        asyncio.run(ask(full.getsockname()[1]))
+
+
+def test_a_body_that_breaks_off_is_asked_for_once_more() -> None:
+    bodies = iter([b"ha", b"whole"])
+
+    async def half(_request: Request) -> Response:
+        body = next(bodies)
+        return Response(body, headers={"Content-Length": "5"})
+
+    async def ask(port: int) -> Answer:
+        async with _upstream(port, FIRST) as upstream:
+            return await _get(upstream)
+
+    with http_server(Starlette(routes=[Route("/x", half)]), FIRST) as port:
+        assert asyncio.run(ask(port)).body == b"whole"
+
+
 def test_an_idle_connection_that_was_closed_does_not_show() -> None:
     async def ask() -> None:
         seen: Counter[str] = Counter()
@@ -251,6 +283,14 @@ def test_a_name_is_asked_for_once_in_a_while_and_kept_when_the_name_service_fail
     asked.clear()
     assert asyncio.run(ask(0)) == [("10.0.0.1",)] * 3
     assert len(asked) == 3
+
+
+def test_a_name_that_no_dns_can_hold_does_not_resolve() -> None:
+    async def ask() -> list[tuple[str, ...]]:
+        resolver = Resolver(f"{'x' * 70}.{'y' * 70}", 5000, 60, 1, lookup)
+        return [await resolver.addresses() for _ in range(2)]
+
+    assert asyncio.run(ask()) == [(), ()]
 
 
 def test_a_name_service_that_does_not_answer_costs_its_patience_once() -> None:

@@ -16,6 +16,8 @@ from bench.shop import Result as ShopResult
 from bench.tools import Tool
 from underlay.cli.context import Settings, pass_settings
 from underlay.cli.progress import Bar
+from underlay.errors import InputError, NotReady, Problem
+from underlay.hosts.base import Lab
 
 #: Columns of the table; where there are fewer, lines wrap rather than lose figures.
 _WIDTH = 110
@@ -81,6 +83,7 @@ def build(
       ./lab bench build --sizes 10,50 --runs 3
       ./lab bench build --sizes 1000 --without mininet --without explain
     """
+    _refuse_unwritable(path)
     with Bar() as bar:
 
         def progress(number: int, total: int, what: str) -> None:
@@ -88,9 +91,8 @@ def build(
 
         fewer = {Tool.MININET: runs if mininet_runs is None else mininet_runs} | {Tool(name): 0 for name in without}
         result = measure_build(sizes, runs, limit, progress, fewer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(as_json(result))
     click.echo(render(result, Console().width), nl=False)
+    path.write_text(as_json(result))
     click.echo(f"every figure is in {path}")
     result.ensure_unchanged()
     click.echo("this machine's own network is as it was before")
@@ -127,15 +129,34 @@ def shop(settings: Settings, *, beside: tuple[Path, ...], rounds: int, requests:
       ./lab bench shop --rounds 9
       ./lab bench shop --beside /tmp/other/topology.yaml
     """
-    labs = [settings.lab(), *(Settings(plan, settings.kind).lab() for plan in beside)]
+    _refuse_unwritable(path)
+    labs = [settings.lab(), *(_beside(Settings(plan, settings.kind)) for plan in beside)]
     with Bar() as bar:
         result = measure_shop(
             labs, rounds, Load(requests, at_once), lambda number, total: bar.step(f"round {number}/{total}")
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(result.as_json())
     click.echo(render_shop(result, Console().width), nl=False)
+    path.write_text(result.as_json())
     click.echo(f"every figure is in {path}")
+
+
+def _beside(other: Settings) -> Lab:
+    """Return another plan's lab; what is said of it names that plan."""
+    try:
+        return other.lab()
+    except NotReady as error:
+        raise NotReady(*(other.spelled_problem(problem) for problem in error.problems)) from error
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Raise InputError, before anything is measured, if the figures could not be written there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        what = f"the figures cannot be written there: {error.strerror}"
+        raise InputError(Problem(f"--json {path}", what, "name a file in a directory of yours")) from error
 
 
 def render_shop(result: ShopResult, columns: int) -> str:

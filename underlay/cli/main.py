@@ -37,7 +37,7 @@ _VERBS = {
     "vm-env": ("vmenv", "vm_env", "Start libvirt where none runs yet, and stop it."),
     "vagrant": ("vagrant", "vagrant", "Run vagrant, in the network that vm-env made."),
     "vm": ("vm", "vm", "The Vagrantfile's steps."),
-    "bench": ("bench", "bench", "Measure what the lab's network costs to build."),
+    "bench": ("bench", "bench", "Measure what the network costs to build, and what the shop can take."),
     "leftovers": ("leftovers", "leftovers", "Compare what the machine holds before and after a lab."),
     "completion": ("completion", "completion", "Print the completion script for a shell."),
 }

@@ -863,11 +863,12 @@ cat > /etc/underlay/phase1/edge-1/nginx.conf <<'END'
 daemon off;
 # One process turns through the gateways in one order, so that the balance is exact.
 worker_processes 1;
+worker_rlimit_nofile 8192;
 pid /run/underlay/phase1/edge-1/nginx.pid;
 error_log stderr warn;
 
 events {
-    worker_connections 512;
+    worker_connections 4096;
 }
 
 http {
@@ -905,9 +906,18 @@ http {
         "" "edge-1";
     }
 
-    map "$status:$request_uri" $shop_allow {
+    # A gateway's own answer has the header already.
+    map "$upstream_http_allow:$status:$request_uri" $shop_allow {
         default "";
-        "~^405:/health(\?|$)" "GET, HEAD";
+        "~^:405:/health(\?|$)" "GET, HEAD";
+        "~^:405:/api/orders(\?|$)" "POST";
+        "~^:405:/api/" "GET, HEAD";
+    }
+
+    # Methods of RFC 9110 and RFC 5789; a gateway's parser would call others no HTTP at all.
+    map $request_method $shop_method {
+        default unknown;
+        "~^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)$" known;
     }
 
     map $status $shop_error {
@@ -947,6 +957,9 @@ http {
         error_page 500 501 502 503 504 505 507 /error;
 
         location /api/ {
+            if ($shop_method = unknown) {
+                return 405;
+            }
             proxy_pass http://gateways;
             proxy_http_version 1.1;
             proxy_redirect off;
@@ -995,7 +1008,7 @@ END
 # program edge-1
 mkdir -p /etc/supervisor/conf.d
 cat > /etc/supervisor/conf.d/edge-1.conf <<'END'
-; Made by Underlay, phase1. Inputs: d9b88e3b69fd
+; Made by Underlay, phase1. Inputs: d52578456555
 [program:edge-1]
 command=ip netns exec edge-1 /vagrant/provision/run-as shop-edge nginx -e stderr -c /etc/underlay/phase1/edge-1/nginx.conf
 directory=/
