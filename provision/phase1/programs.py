@@ -95,8 +95,13 @@ def _secrets(plan: Plan, host: str, mark: Mark) -> tuple[Resource, ...]:
     roles = _roles(mark)
     every = [PasswordFile(roles / kind.value, kind.value, "root") for kind in shop.ROLES]
     has_database = any(service.program is Kind.POSTGRES for service in services)
-    found = [*own, *([Directory(roles, _PRIVATE), *every] if has_database else [])]
+    found = [*own, *([Directory(roles, _PRIVATE), *every, _seal(mark)] if has_database else [])]
     return (Directory(top), *found) if found else ()
+
+
+def _seal(mark: Mark) -> PasswordFile:
+    """Return what tells the database's passwords from others, and is none itself."""
+    return PasswordFile(mark.settings / "seal", "seal", "root")
 
 
 def _roles(mark: Mark) -> Path:
@@ -155,12 +160,13 @@ def _postgres(plan: Plan, mark: Mark, service: Service, replica: Replica, facts:
         users,
         cluster,
         program,
-        Database(shop.DATABASE, site.run, service.port, script, program.identity),
+        Database(shop.DATABASE, site.run, service.port, script, program.identity, _seal(mark)),
     )
 
 
 def _python(plan: Plan, mark: Mark, service: Service, replica: Replica) -> tuple[Resource, ...]:
-    environment = shop.environment(plan, service, replica, _site(mark, service, replica))
+    site, role = _site(mark, service, replica), shop.role(service)
+    environment = shop.environment(plan, service, replica, site)
     return (
         Program(
             replica.name,
@@ -169,6 +175,7 @@ def _python(plan: Plan, mark: Mark, service: Service, replica: Replica) -> tuple
             ("python3", "-m", f"services.{service.program.value}"),
             environment=tuple(sorted({**environment, "PYTHONDONTWRITEBYTECODE": "1"}.items())),
             directory=str(REPOSITORY),
+            secrets=(PasswordFile(site.password, role, shop.user(service)),) if role else (),
             probe=Probe(replica.ip, service.port, "/health"),
             on=_on(replica),
         ),

@@ -12,6 +12,7 @@ from provision.marks import Mark
 from provision.postgres import ask
 from provision.resource import Await, Command, Feed, Found, Resource, Step
 from provision.resources.file import owner_differs
+from provision.resources.secret import PasswordFile
 from provision.resources.user import belonging_to
 from provision.system import System
 from underlay import durable
@@ -92,8 +93,9 @@ class Database(Resource):
     """Roles, tables and goods of the shop.
 
     ``sockets`` is the directory of the server's unix socket, ``server`` the identity of what serves there. ``script``
-    is made for psql: safe to run again, and reads passwords from their files by itself. A digest of it is kept as the
-    database's comment, so that one question tells whether it has run.
+    is made for psql: safe to run again, and reads passwords from their files by itself. A digest of it and what is in
+    ``seal``, which is another one when the passwords are, are kept as the database's comment, so that one question
+    tells whether it has run, and with these passwords.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Database(Resource):
     port: int
     script: str
     server: str
+    seal: PasswordFile
 
     @property
     def identity(self) -> str:
@@ -110,7 +113,7 @@ class Database(Resource):
     @property
     def needs(self) -> tuple[str, ...]:
         """See Resource."""
-        return (self.server,)
+        return (self.server, self.seal.identity)
 
     @property
     def batched(self) -> bool:
@@ -123,7 +126,11 @@ class Database(Resource):
             return "cannot be asked, its server is not running"
         question = f"SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{self.name}'"  # noqa: S608 - a name of ours
         try:
-            return None if self._ask(system, question) == self._digest else "lacks what its script makes"
+            said, wanted = self._ask(system, question), f"{self._digest} {self.seal.text(system)}"
+            if said == wanted:
+                return None
+            known = said.startswith(self._digest)
+            return "knows other passwords than the services have" if known else "lacks what its script makes"
         except NotReady as error:
             return f"cannot be asked: {error.problems[0].what}"
 
@@ -161,7 +168,8 @@ class Database(Resource):
 
     @property
     def _whole(self) -> str:
-        return f"{self.script}\nCOMMENT ON DATABASE \"{self.name}\" IS '{self._digest}';\n"
+        seal = f"\\set seal `cat {self.seal.path}`\n\\set comment '{self._digest} ' :seal\n"
+        return f"{self.script}\n{seal}COMMENT ON DATABASE \"{self.name}\" IS :'comment';\n"
 
     def _ask(self, system: System, question: str) -> str:
         limit = system.timeouts.command

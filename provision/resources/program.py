@@ -16,6 +16,7 @@ from provision.kernel.network import NETNS_DIR, is_namespace
 from provision.marks import Mark
 from provision.resource import Background, Command, Found, Resource, Step, Write
 from provision.resources.file import TextFile, marked
+from provision.resources.secret import PasswordFile
 from provision.resources.user import belonging_to
 from provision.supervisor import CONFIG_DIR, ProgramState
 from provision.system import System
@@ -63,8 +64,9 @@ class Program(Resource):
     """A supervised program.
 
     ``namespace`` None runs it in the host's own network namespace. ``inputs`` are the files that it reads when it
-    starts: if one of them is not as planned, nobody knows what the program has read, and it is started again.
-    ``user`` "root" leaves it root. ``on`` names what it stands on besides its namespace, such as the link in there.
+    starts, ``secrets`` the password files among them: if one of them is not as planned, nobody knows what the program
+    has read, and it is started again. ``user`` "root" leaves it root. ``on`` names what it stands on besides its
+    namespace, such as the link in there.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Program(Resource):
     environment: tuple[tuple[str, str], ...] = ()
     directory: str = "/"
     inputs: tuple[TextFile, ...] = ()
+    secrets: tuple[PasswordFile, ...] = ()
     probe: Probe | None = None
     on: tuple[str, ...] = ()
     stop_signal: str = "TERM"
@@ -88,7 +91,7 @@ class Program(Resource):
     def needs(self) -> tuple[str, ...]:
         """See Resource."""
         place = (f"namespace {self.namespace}",) if self.namespace else ()
-        return (*place, *self.on, *belonging_to(self.user), *(file.identity for file in self.inputs))
+        return (*place, *self.on, *belonging_to(self.user), *(file.identity for file in (*self.inputs, *self.secrets)))
 
     @property
     def batched(self) -> bool:
@@ -156,7 +159,8 @@ class Program(Resource):
 
     def _stale(self, system: System) -> str | None:
         """Return which of the files that it reads is not as planned."""
-        differences = ((file.path, file.observe(system)) for file in self.inputs)
+        files: tuple[TextFile | PasswordFile, ...] = (*self.inputs, *self.secrets)
+        differences = ((file.path, file.observe(system)) for file in files)
         return next((f"reads {path}, which {what}" for path, what in differences if what), None)
 
     def _config(self, mark: Mark) -> TextFile:

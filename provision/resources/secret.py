@@ -49,7 +49,9 @@ class PasswordFile(Resource):
         """See Resource."""
         return (Command(("python3", "-m", "provision", "secret", self.role, str(self.path), "--owner", self.owner)),)
 
+    def text(self, system: System) -> str:
+        """Return what is in it."""
+        return secrets.password(system.mark.places.secret, self.role)
+
     def _file(self, system: System) -> TextFile:
-        return TextFile(
-            self.path, secrets.password(system.mark.places.secret, self.role), secrets.PASSWORD_MODE, self.owner
-        )
+        return TextFile(self.path, self.text(system), secrets.PASSWORD_MODE, self.owner)

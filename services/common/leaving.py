@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import socket
 import struct
 from threading import Event
@@ -32,6 +33,8 @@ _DROP_NEW = (
     (0x06, 0, 0, 0xFFFFFFFF),  # take
 )
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+
+_log = logging.getLogger("services.leaving")
 
 
 def serve(settings: ServerSettings, app: ASGIApp, listener: socket.socket) -> None:
@@ -64,7 +67,11 @@ class _Leaving:
             self.server.should_exit = self.server.force_exit = True
             return
         self._told.set()
-        drop_new(self._listener)
+        try:
+            drop_new(self._listener)
+        except OSError as error:  # some kernels let only root do it
+            _log.debug("new connections are taken until the end", extra={"reason": str(error)})
+            self._listener.listen(0)
         asyncio.get_running_loop().call_later(_ACCEPTED_S, self._close)
 
     def _close(self) -> None:

@@ -576,6 +576,9 @@ python3 -m provision secret product /etc/underlay/phase1/roles/product --owner r
 # file /etc/underlay/phase1/roles/order
 python3 -m provision secret order /etc/underlay/phase1/roles/order --owner root
 
+# file /etc/underlay/phase1/seal
+python3 -m provision secret seal /etc/underlay/phase1/seal --owner root
+
 # directory /run/underlay/phase1
 install -d -m 755 -o root -g root /run/underlay/phase1
 
@@ -712,7 +715,9 @@ GRANT SELECT, INSERT ON orders TO :"order_role";
 
 COMMIT;
 
-COMMENT ON DATABASE "shop" IS '88fe55939271ca64b6e026ea6e2fe58ba208af76f634015d32994997417f1598';
+\set seal `cat /etc/underlay/phase1/seal`
+\set comment '88fe55939271ca64b6e026ea6e2fe58ba208af76f634015d32994997417f1598 ' :seal
+COMMENT ON DATABASE "shop" IS :'comment';
 END
 
 
