@@ -6,7 +6,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from acceptance.conftest import Snapshots
 from acceptance.kernel import Link, Place, Snapshot
-from acceptance.suite.stage import Seat
+from acceptance.modules import LabHost
+from acceptance.suite.stage import Seat, Stage
 from underlay.topology import Plan, Tier
 
 _LOOPBACK = IPv4Interface("127.0.0.1/8")
@@ -62,6 +63,14 @@ def test_tier_bridge(snapshots: Snapshots, plan: Plan, tier: Tier) -> None:
     planned = {item.link for service in plan.services if service.tier == tier.name for item in service.replicas}
     ports = {link.name for link in state.root.links.values() if link.master == tier.bridge}
     assert ports == planned, f"{where}: expected the ports {planned}; seen: {ports}"
+
+
+def test_loopback_is_routed_for_a_published_tier_alone(stage: Stage, plan: Plan, tier: Tier) -> None:
+    """127.0.0.1 of a host leads to a published port by that (ip-sysctl, route_localnet); nobody else needs it."""
+    host = LabHost(stage.lab.hosts[str(tier.host)], plan)
+    wanted = int(any(plan.service(entry.service).tier == tier.name for entry in plan.published))
+    seen = host.sysctl(f"net.ipv4.conf.{tier.bridge}.route_localnet")
+    assert seen == wanted, f"{host.name}, {tier.bridge}: expected: route_localnet {wanted}; seen: {seen}"
 
 
 def test_tier_route(snapshots: Snapshots, plan: Plan, tier: Tier, host_name: str) -> None:

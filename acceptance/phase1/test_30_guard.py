@@ -55,6 +55,9 @@ def host_ports(stage: Stage, probers: Probers) -> HostPorts:
                 gateway, own = seat.tier.gateway.ip, seat.address
                 attempts["dns udp", seat.name, gateway] = seat.attempt("udp", gateway, DNS_PORT, question)
                 attempts["dns tcp", seat.name, gateway] = seat.attempt("tcp", gateway, DNS_PORT, framed, reply=True)
+                for other in set(_addresses(plan, host)) - {gateway}:
+                    attempts["dns udp", seat.name, other] = seat.attempt("udp", other, DNS_PORT, question)
+                    attempts["dns tcp", seat.name, other] = seat.attempt("tcp", other, DNS_PORT, framed, reply=True)
                 attempts[_PING, seat.name, gateway] = seat.attempt("icmp", gateway, 1)
                 attempts[_PING_BACK, None, own] = outward("icmp", own, 2)
             found |= zip(attempts, prober.attempt(list(attempts.values())), strict=True)
@@ -77,6 +80,15 @@ def test_dns_of_the_host_is_reachable(host_ports: HostPorts, seat: Seat, protoco
     outcome.assert_connected()
     code, records = dns_answer(outcome.reply[4:] if protocol == "tcp" else outcome.reply)
     assert (code, records > 0) == (NO_ERROR, True), f"expected: an address; seen: code {code}, {records} in {outcome}"
+
+
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_dns_is_reachable_at_the_own_gateway_alone(
+    host_ports: HostPorts, seat: Seat, protocol: str, stage: Stage
+) -> None:
+    """The one server answers at the gateway of each tier; those of other tiers are not this tier's."""
+    for address in set(_addresses(stage.plan, seat.host)) - {seat.tier.gateway.ip}:
+        stage.assert_denied(host_ports[f"dns {protocol}", seat.name, address])
 
 
 def test_ping_of_the_gateway_is_denied(host_ports: HostPorts, seat: Seat, stage: Stage) -> None:

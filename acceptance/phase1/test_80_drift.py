@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -11,9 +12,12 @@ from acceptance.conftest import LastSeen
 from acceptance.kernel import difference, snapshot
 from acceptance.provisioning import Report, provision
 from acceptance.suite import flows
+from acceptance.suite.cases import WITH_PASSWORD
+from acceptance.suite.shop import Shop
 from acceptance.suite.stage import Seat, Stage
 from acceptance.traffic import Attempt, outward
 from underlay.hosts.base import Host
+from underlay.hosts.layout import SECRET_FILE
 from underlay.topology import Plan, Program
 from underlay.wait import NotYet, until
 
@@ -314,6 +318,38 @@ def test_killed_program_is_started_again(stage: Stage, rounds: Rounds) -> None:
     _sample(stage, host, (victim,))
     left = difference(first, snapshot(host).surroundings())
     assert not left, f"{host.name}: expected: nothing is left of the killed process; seen:\n{left}"
+
+
+def test_other_passwords_reach_the_database_and_the_services(stage: Stage, shop: Shop) -> None:
+    """All passwords come of one secret, which every host has; who reads one when it starts is started again."""
+    if not any(seat.service.program in WITH_PASSWORD for seat in stage.seats()):
+        pytest.skip("the plan has no service with a password")
+    hosts = [stage.lab.hosts[name] for name in stage.by_host()]
+    number = int(shop.query("SELECT id FROM products ORDER BY stock DESC LIMIT 1"))
+    before = {host.name: host.run(["cat", SECRET_FILE]).stdout for host in hosts}
+    other = secrets.token_hex(32)
+    try:
+        for host in hosts:
+            host.run(["tee", SECRET_FILE], stdin=other)
+        _converge_all(hosts)
+        shop.wait_for(shop.order(number), 201)
+        for host in hosts:
+            report = provision(host, "check")
+            assert report.exit_code == 0, f"{host.name}: expected: no differences; seen: {report}"
+    finally:
+        for host in hosts:
+            host.run(["tee", SECRET_FILE], stdin=before[host.name])
+        _converge_all(hosts)
+    shop.wait_for(shop.order(number), 201)
+
+
+def _converge_all(hosts: Sequence[Host]) -> None:
+    for host in hosts:  # the one with the database may be any of them
+        made = provision(host, "converge")
+        assert made.exit_code in {0, 3}, f"{host.name}: expected: it is mended; seen: {made}"
+    for host in hosts:
+        made = provision(host, "converge")
+        assert made.exit_code == 0, f"{host.name}: expected: it is mended; seen: {made}"
 
 
 def test_everything_is_as_planned_again(stage: Stage, rounds: Rounds) -> None:

@@ -70,6 +70,13 @@ def test_service_runs_as_the_planned_user(apart: Mapping[str, Apart], stage: Sta
     assert seen == wanted, f"{seat.host}/{seat.name}: expected: {stage.user(seat)}, {wanted}; seen: {seen}"
 
 
+def test_user_of_a_service_cannot_log_in(stage: Stage, seat: Seat) -> None:
+    user = LabHost(stage.machine(seat), stage.plan).user(stage.user(seat))
+    seen = (user.shell, user.home, user.password[:1])
+    wanted = ("/usr/sbin/nologin", "/nonexistent", "!")
+    assert seen == wanted, f"{seat.host}: {user.name}: expected: shell, home and password {wanted}; seen: {seen}"
+
+
 #: Directories that are everybody's on any Linux, where nobody may touch what is another's (hier(7), the sticky bit).
 _EVERYBODYS = frozenset({"/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock"})
 

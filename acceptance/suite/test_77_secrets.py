@@ -54,6 +54,18 @@ def test_service_has_its_secret(stage: Stage, database_user: Seat) -> None:
     )
 
 
+def test_each_role_has_a_password_of_its_own(stage: Stage) -> None:
+    words: dict[str, set[str]] = {}
+    for seat in stage.seats():
+        if seat.service.program in WITH_PASSWORD:
+            file = LabHost(stage.machine(seat), stage.plan).file(stage.secret(seat))
+            words.setdefault(seat.service.program.value, set()).add(file.content_string.strip())
+    if len(words) < 2:
+        pytest.skip("the plan has no two services with a password")
+    assert all(len(known) == 1 for known in words.values()), f"expected: one a role; seen: {sorted(words)}"
+    assert len(set.union(*words.values())) == len(words), f"expected: one for each of {sorted(words)}; seen: some alike"
+
+
 def test_secret_shows_nowhere_else(secrets: Mapping[str, Secrets], busy_host: str) -> None:
     """Neither in command lines and environments, nor in settings, logs, what the supervisor knows, or dumps."""
     here = secrets[busy_host]
