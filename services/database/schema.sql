@@ -33,6 +33,8 @@ ON CONFLICT DO NOTHING;
 
 -- Each service may do what it does and no more: nobody changes a price, an order is never changed or deleted.
 REVOKE TEMPORARY ON DATABASE :"DBNAME" FROM PUBLIC;
+-- Rights that an earlier version gave go, too.
+REVOKE ALL ON products, orders FROM :"product_role", :"order_role";
 GRANT SELECT ON products TO :"product_role";
 GRANT SELECT, UPDATE (stock) ON products TO :"order_role";
 GRANT SELECT, INSERT ON orders TO :"order_role";

@@ -709,6 +709,8 @@ ON CONFLICT DO NOTHING;
 
 -- Each service may do what it does and no more: nobody changes a price, an order is never changed or deleted.
 REVOKE TEMPORARY ON DATABASE :"DBNAME" FROM PUBLIC;
+-- Rights that an earlier version gave go, too.
+REVOKE ALL ON products, orders FROM :"product_role", :"order_role";
 GRANT SELECT ON products TO :"product_role";
 GRANT SELECT, UPDATE (stock) ON products TO :"order_role";
 GRANT SELECT, INSERT ON orders TO :"order_role";
@@ -716,7 +718,7 @@ GRANT SELECT, INSERT ON orders TO :"order_role";
 COMMIT;
 
 \set seal `cat /etc/underlay/phase1/seal`
-\set comment '88fe55939271ca64b6e026ea6e2fe58ba208af76f634015d32994997417f1598 ' :seal
+\set comment '0564f08e064fb6b5d81065740a1da8aad38ac30dacbf65715dd3ff7f2b73e64c ' :seal
 COMMENT ON DATABASE "shop" IS :'comment';
 END
 
