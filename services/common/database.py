@@ -28,6 +28,10 @@ _GRACE = 0.5
 #: A commit may take so many times a statement's time, longer than a gateway waits: cut short, nobody would know of it.
 _COMMIT = 2
 
+#: Errors of a database that is away; PoolTimeout is an OperationalError too. The last one meets a service that was
+#: frozen in the middle of its work.
+_LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.IdleInTransactionSessionTimeout)
+
 _AWAY = "it does not answer"
 _UNKNOWN = f"{_AWAY}; whether what was asked for was done is not known"
 
@@ -91,8 +95,7 @@ class Database:
                 watch.cancel()
                 watch = _cut_after(self._settings.statement * _COMMIT, connection)
                 reason = _UNKNOWN
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            # psycopg_pool.PoolTimeout is an OperationalError too.
+        except _LOST as error:
             answered = isinstance(error, psycopg.errors.QueryCanceled)
             _log.warning("the database is not available", extra={"reason": str(error).strip()})
             raise UnavailableError(NAME, reason) from error

@@ -37,6 +37,7 @@ def check(path: str, method: str, status: int, headers: Mapping[str, str], body:
     assert str(status) in responses, f"{method} {path} is not documented to answer {status}: {body}"
     response = cast("Node", responses[str(status)])
     assert headers["Content-Type"] == _JSON
+    assert headers.get("X-Served-By") == "edge" or headers["Cache-Control"] == "no-store"
     for name in _node(response, "headers"):
         assert name in headers, f"{method} {path} {status}: no header {name}"
         _validate(_node(document(), "components", "headers", name, "schema"), headers[name])

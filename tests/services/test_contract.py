@@ -14,7 +14,7 @@ import requests
 from openapi_spec_validator import validate
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -216,6 +216,20 @@ def test_the_gateway_names_all_replicas_and_passes_the_request_id_on(shop: Shop)
     assert response.headers["X-Cache"] == "miss"
     assert response.headers["X-Request-Id"] == "abc-1"
     assert shop.gateway.get("/api/products/1").headers["X-Cache"] == "hit"
+
+
+def test_the_gateway_tells_who_asked_and_under_which_name() -> None:
+    async def echo(request: Request) -> Response:
+        heard = {name: request.headers.get(name) for name in ("X-Forwarded-For", "X-Request-Id", "Accept")}
+        return JSONResponse(heard)
+
+    app = Starlette(routes=[Route("/{path:path}", echo, methods=["GET", "POST"])])
+    with fakes.http_server(app) as port, fakes.client(_gateway(port, port)) as gateway:
+        for method, path in (("GET", "/api/products"), ("POST", "/api/orders"), ("GET", "/api/orders/1")):
+            told = {"X-Forwarded-For": "192.0.2.7", "X-Request-Id": "r-1", "Content-Type": "application/json"}
+            heard = gateway.ask(method, path, headers=told).json()
+            assert heard == {"X-Forwarded-For": "192.0.2.7", "X-Request-Id": "r-1", "Accept": "application/json"}
+        assert gateway.get("/api/products").json()["X-Forwarded-For"] == "127.0.0.1"
 
 
 def test_a_request_id_that_could_forge_logs_is_replaced(shop: Shop) -> None:

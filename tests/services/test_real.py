@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
+from typing import LiteralString
 
 import aiohttp
 import psycopg
@@ -20,6 +21,9 @@ import pytest
 import requests
 from psycopg import sql
 
+from services.common.database import Database
+from services.common.errors import UnavailableError
+from services.common.settings import DatabaseSettings
 from tests.services import contract, real
 from tests.services.real import Shop, until
 
@@ -285,6 +289,44 @@ def test_a_commit_that_takes_long_is_waited_for_and_then_not_called_undone(shop:
     assert unknown.status_code == 503
     assert "is not known" in unknown.json()["error"]["details"][0]["message"]
     until("both orders are there", lambda: shop.query(ORDERS) == [(before + 2,)])
+
+
+def test_the_server_itself_ends_what_takes_too_long(shop: Shop) -> None:
+    settings = DatabaseSettings(
+        real.LOCAL, shop.ports["postgres"], "postgres", "order", real.PASSWORD, 2, connect=2, wait=2, statement=0.4
+    )
+
+    async def take(*statements: LiteralString) -> BaseException | None:
+        database = Database(settings)
+        await database.open()
+        try:
+            async with database.connection() as connection:
+                for statement in statements:
+                    await connection.execute(statement)
+                idle = asyncio.Event()
+                asyncio.get_running_loop().call_later(0.6, idle.set)
+                await idle.wait()
+                await connection.execute("SELECT 1")
+        except UnavailableError as error:
+            return error.__cause__
+        finally:
+            await database.close()
+        return None
+
+    assert isinstance(asyncio.run(take("SELECT pg_sleep(0.6)")), psycopg.errors.QueryCanceled)
+    assert isinstance(asyncio.run(take("SELECT 1")), psycopg.errors.IdleInTransactionSessionTimeout)
+
+
+def test_an_order_that_cannot_be_kept_takes_nothing_out_of_stock(shop: Shop) -> None:
+    before = shop.query(ORDERS), shop.query(STOCK)
+    with shop.connect() as connection:
+        connection.execute('REVOKE INSERT ON orders FROM "order"')
+        try:
+            assert _order(shop).status_code == 500
+        finally:
+            connection.execute('GRANT INSERT ON orders TO "order"')
+    assert (shop.query(ORDERS), shop.query(STOCK)) == before
+    assert _order(shop).status_code == 201
 
 
 def test_more_requests_than_the_database_has_connections_are_served_in_turn(shop: Shop) -> None:

@@ -7,14 +7,17 @@ import io
 import json
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
 
 from services.common import logs
+from services.common.serve import config
 from services.common.settings import ServerSettings, SettingsError
 from services.gateway.settings import Settings as GatewaySettings
 from services.order.settings import Settings as OrderSettings
@@ -113,6 +116,16 @@ def test_a_log_line_is_json_with_the_request() -> None:
     told = json.loads(line)
     assert (told["message"], told["request_id"], told["status"]) == ("a\nb", "r-1", 200)
     assert (told["service"], told["replica"], told["level"]) == ("product", "product-1", "info")
+
+
+def test_a_service_keeps_idle_connections_longer_than_the_edge_does() -> None:
+    """Who closes first never sends on a connection that is just being closed."""
+    template = (ROOT / "services" / "edge" / "nginx.conf.template").read_text(encoding="utf-8")
+    upstream = template[template.index("upstream gateways {") :]
+    found = re.search(r"keepalive_timeout (\d+)s;", upstream)
+    assert found is not None
+    settings = ServerSettings("127.0.0.1", 5000, "product-1", 10, "info")
+    assert config(settings, Starlette()).timeout_keep_alive > int(found[1])
 
 
 def test_an_address_that_is_taken_is_told_and_ends_with_3(database: dict[str, str]) -> None:

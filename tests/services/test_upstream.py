@@ -194,6 +194,28 @@ def test_an_order_whose_time_ends_before_it_was_sent_is_known_not_to_be_taken() 
         asyncio.run(ask(full.getsockname()[1]))
 
 
+@pytest.mark.parametrize(("connect", "read"), [(0.3, 5.0), (5.0, 0.3)])
+def test_a_replica_that_says_nothing_costs_its_own_time_out_and_no_more(connect: float, read: float) -> None:
+    """One that takes no connection costs the time to connect, one that gives no answer the time to read."""
+
+    async def ask(port: int) -> float:
+        timeouts = UpstreamTimeouts(connect=connect, read=read, total=20, resolve=60, avoid=60)
+        async with _upstream(port, FIRST, SECOND, timeouts=timeouts) as upstream:
+            started = time.monotonic()
+            assert (await _get(upstream)).body.startswith(b"second")
+            return time.monotonic() - started
+
+    with ExitStack() as stack:
+        port = stack.enter_context(http_server(_app("second", Counter()), SECOND))
+        backlog = 0 if connect < read else 8
+        silent = stack.enter_context(socket.create_server((FIRST, port), backlog=backlog))
+        for _ in range(3 if backlog == 0 else 0):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(silent.getsockname())
+        assert 0.3 <= asyncio.run(ask(port)) < 3
+
+
 def test_a_body_that_breaks_off_is_asked_for_once_more() -> None:
     bodies = iter([b"ha", b"whole"])
 
