@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
 
 from underlay.hosts.leftovers import MachineState, diff, machine_snapshot, mount_points, without_counters
 from underlay.mountinfo import parse
@@ -49,3 +52,14 @@ def test_this_machine_can_be_looked_at() -> None:
     assert state.namespaces
     assert "sys.net.ipv4.ip_forward" not in state.sysctls
     assert "net.ipv4.ip_forward" in state.sysctls
+
+
+def test_a_tool_that_is_installed_meanwhile_is_no_rule(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tool = tmp_path / "iptables-save"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    before = machine_snapshot().rules
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    assert machine_snapshot().rules == before
+    tool.write_text("#!/bin/sh\necho '-A INPUT -j DROP'\n")
+    assert machine_snapshot().rules != before

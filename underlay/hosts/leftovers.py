@@ -49,7 +49,7 @@ class MachineState:
     processes: Mapping[str, str]
     """Processes in a lab's control group, or in another network namespace than the one that looks."""
     rules: Mapping[str, str]
-    """Packet filter rules, a text for each tool that is installed."""
+    """Packet filter rules, a text for each tool; empty where it is not installed."""
     sysctls: Mapping[str, str]
     """Network settings."""
     files: Mapping[str, str]
@@ -131,6 +131,7 @@ def _processes() -> dict[str, str]:
 def _rules() -> Iterator[tuple[str, str]]:
     for argv in _RULES:
         if shutil.which(argv[0]) is None:
+            yield argv[0], ""  # installed meanwhile, it has no rules to show either
             continue
         try:
             yield argv[0], without_counters(process.run(argv, timeout=MACHINE_S, where="this machine").stdout)
