@@ -44,6 +44,7 @@ def waiting(words: Callable[[str], tuple[str, ...]], directory: Path, ignored: s
     ) as program:
         writer = until(lambda: opened(pipe), deadline_s=AMPLE, what="the program's opening of its plan")
         try:
+            until(asleep(program.pid), deadline_s=AMPLE, what="the program's wait for its plan")
             yield program
         finally:
             os.close(writer)
@@ -58,6 +59,25 @@ def opened(pipe: Path) -> int | NotYet:
         if error.errno != errno.ENXIO:
             raise
         return NotYet("nobody reads")
+
+
+def asleep(pid: int) -> Callable[[], bool | NotYet]:
+    """Whether a process sleeps, and has not run since the last look.
+
+    Python sees a signal between two steps, or when a system call is interrupted: one that comes just before a system
+    call that waits is seen when that ends.
+    """
+    before = ""
+
+    def look() -> bool | NotYet:
+        nonlocal before
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        state = next(line for line in lines if line.startswith("State:"))
+        now = " ".join(line for line in lines if "ctxt_switches" in line)
+        same, before = now == before, now
+        return (same and state.split()[1] == "S") or NotYet(f"{state}, {now}")
+
+    return look
 
 
 def ignored_by(pid: int) -> set[str]:
