@@ -201,7 +201,7 @@ def dns_question(name: str, kind: int = 1) -> str:
     return (struct.pack("!6H", 0x2A2A, 0x0100, 1, 0, 0, 0) + _labels(name) + struct.pack("!2H", kind, 1)).hex()
 
 
-def dns_names(reply: str, name: str) -> bool:
+def dns_holds(reply: str, name: str) -> bool:
     """Return whether an answer holds a name that is written in full, as the only name of a record is."""
     return _labels(name).hex() in reply
 

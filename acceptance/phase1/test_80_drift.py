@@ -145,7 +145,6 @@ DRIFTS: Mapping[str, Drift] = {
     "program frozen": Drift(
         lambda v: [f"ip netns pids {v.name} | xargs kill -STOP"],
         lambda v: f"program {v.name}",
-        lambda *_: ("program ",),
     ),
     "program stopped": Drift(lambda v: [f"supervisorctl stop {v.name}"], lambda v: f"program {v.name}"),
     "program's configuration edited": Drift(

@@ -19,6 +19,11 @@ local found = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do found[#found + 1] = key .. ' ' .. redis.call('PTTL', key) end
 return found
 """
+#: Writes as many values of a mebibyte as it is told. Redis makes room when a script has ended.
+_CROWD = """
+local large = string.rep('x', 1048576)
+for number = 1, tonumber(ARGV[1]) do redis.call('SET', 'crowd_' .. number, large) end
+"""
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -110,6 +115,11 @@ class Shop:
     def forget_cached(self) -> None:
         """Empty the caches that products come through."""
         self._ask_caches("FLUSHALL")
+
+    def crowd_caches(self, mebibytes: int) -> list[int]:
+        """Write so much into each cache, in values of a mebibyte; return how many keys each has kept."""
+        self._ask_caches("EVAL", _CROWD, "0", str(mebibytes))
+        return [int(line) for line in self._ask_caches("DBSIZE")]
 
     def cached_for(self) -> Mapping[str, int]:
         """Return the keys that the caches have, with the milliseconds that are left to each; -1 is for ever."""

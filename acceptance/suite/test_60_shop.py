@@ -12,6 +12,8 @@ from acceptance.traffic import Attempt, Outcome
 from underlay.topology import Plan, Program
 
 _LIST = "/api/products"
+#: More than any cache of ours may hold.
+_CROWD_MB = 96
 _ORDERS = "/api/orders"
 #: Requests for each gateway, when the balance is looked at.
 _ROUNDS = 10
@@ -165,6 +167,22 @@ def test_hit_is_what_the_cache_has_and_what_was_written_shows_when_it_has_gone(
     miss = shop.one(shop.get(_LIST))
     seen = (miss.headers.get("x-cache"), changed_behind_the_cache in miss.body)
     assert seen == ("miss", True), f"expected: a miss, with the new name; seen: {miss} {miss.headers} {miss.body}"
+
+
+def test_full_cache_makes_room(shop: Shop, products: list[Product]) -> None:
+    """It is small by configuration, and forgets what is used least instead of refusing what is new."""
+    if not shop.caches():
+        pytest.skip(NO_CACHE)
+    shop.wait_for_cache()
+    try:
+        kept = shop.crowd_caches(_CROWD_MB)
+        assert kept, "expected: a cache that can be filled; seen: none"
+        assert max(kept) < _CROWD_MB, f"expected: fewer than {_CROWD_MB} MiB are kept; seen: {kept}"
+        answers = shop.ask([shop.get(_LIST)] * 2)
+    finally:
+        shop.forget_cached()
+    seen = [answer.headers.get("x-cache") for answer in answers]
+    assert seen[-1] == "hit", f"expected: what is asked for now is kept; seen: {seen}"
 
 
 def test_order_shows_in_the_stock_when_the_cache_has_forgotten_it(shop: Shop, products: list[Product]) -> None:

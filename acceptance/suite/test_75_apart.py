@@ -77,6 +77,20 @@ def test_user_of_a_service_cannot_log_in(stage: Stage, seat: Seat) -> None:
     assert seen == wanted, f"{seat.host}: {user.name}: expected: shell, home and password {wanted}; seen: {seen}"
 
 
+def test_rooms_are_closed_to_all_others(stage: Stage) -> None:
+    """Whoever cannot enter cannot knock at the sockets in there either."""
+    looked = 0
+    for seat in stage.seats():
+        host = LabHost(stage.machine(seat), stage.plan)
+        for path in sorted(stage.room(seat)):
+            directory = host.file(path)
+            if directory.exists:
+                looked += 1
+                seen, wanted = (directory.mode & 0o077, directory.user), (0, stage.user(seat))
+                assert seen == wanted, f"{seat.host}: {path}: expected: for {wanted[1]} alone; seen: {seen}"
+    assert looked, "expected: a replica with a directory of its own; seen: none"
+
+
 #: Directories that are everybody's on any Linux, where nobody may touch what is another's (hier(7), the sticky bit).
 _EVERYBODYS = frozenset({"/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock"})
 

@@ -50,7 +50,10 @@ def main(
     read: Callable[[Mapping[str, str]], _Settings],
     create_app: Callable[[_Settings], ASGIApp],
 ) -> int:
-    """Read the settings from the environment and serve until SIGTERM; return 2 if the settings are wrong."""
+    """Read the settings from the environment and serve until SIGTERM.
+
+    Returns 2 if the settings are wrong, 3 if the address is taken or not there.
+    """
     try:
         settings = read(os.environ)
     except SettingsError as error:

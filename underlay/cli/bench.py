@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -40,6 +41,18 @@ class _Sizes(click.ParamType[tuple[int, ...]]):
             self.fail(f"{value!r} is not a list of whole numbers like 10,50,200", param, ctx)
 
 
+def _figures(verb: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the option that says where a verb's figures go."""
+    return click.option(
+        "--json",
+        "path",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=Path(f"reports/bench-{verb}.json"),
+        show_default=True,
+        help="Where every single figure goes.",
+    )
+
+
 @click.group()
 def bench() -> None:
     """Measure what the lab's network costs to build, and what its shop can take."""
@@ -59,14 +72,7 @@ def bench() -> None:
 @click.option(
     "--without", multiple=True, type=click.Choice([str(tool) for tool in Tool]), help="Leave a tool out; repeat it."
 )
-@click.option(
-    "--json",
-    "path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("reports/bench-build.json"),
-    show_default=True,
-    help="Where every single figure goes.",
-)
+@_figures("build")
 def build(
     *, sizes: tuple[int, ...], runs: int, mininet_runs: int | None, limit: float, without: tuple[str, ...], path: Path
 ) -> None:
@@ -108,14 +114,7 @@ def build(
 @click.option("--rounds", default=5, show_default=True, help="Rounds; medians are shown.")
 @click.option("--requests", default=2000, show_default=True, help="Requests in one go.")
 @click.option("--at-once", default=50, show_default=True, help="Requests at a time.")
-@click.option(
-    "--json",
-    "path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("reports/bench-shop.json"),
-    show_default=True,
-    help="Where every single figure goes.",
-)
+@_figures("shop")
 @pass_settings
 def shop(settings: Settings, *, beside: tuple[Path, ...], rounds: int, requests: int, at_once: int, path: Path) -> None:
     """Put load on the shop of the lab that is up, and compare with others that are up.
