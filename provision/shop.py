@@ -34,6 +34,41 @@ class Site:
     password: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long each part of the shop waits, in seconds: each a little longer than whom it asks may take.
+
+    So the one that is asked gives up first and says what was away. All follow from the time of one connection.
+    """
+
+    connect: float
+
+    @property
+    def database(self) -> float:
+        """For a connection to the database, and again for each of its statements."""
+        return self.connect
+
+    @property
+    def service(self) -> float:
+        """A gateway's, for one service: longer than a connection, a statement and what the service adds to it."""
+        return 2.5 * self.connect
+
+    @property
+    def gateway(self) -> float:
+        """A gateway's, for all replicas of a service that it tries."""
+        return 3.25 * self.connect
+
+    @property
+    def edge(self) -> float:
+        """The edge's, for one gateway."""
+        return 3.5 * self.connect
+
+    @property
+    def customer(self) -> float:
+        """The edge's, after which no other gateway is tried: a request outlives one that hangs."""
+        return 5 * self.connect
+
+
 class _EdgeTemplate(Template):
     """A template whose placeholders look like @{name}, since nginx has its own use for the dollar sign."""
 
@@ -72,7 +107,12 @@ def _upstreams(plan: Plan, service: Service) -> dict[str, str]:
     for variable, kind in (("PRODUCT_URL", Program.PRODUCT), ("ORDER_URL", Program.ORDER)):
         target = plan.targets(service.name, kind)[0]
         found[variable] = f"http://{target.name}:{target.port}"
-    return found | {"UPSTREAM_CONNECT_TIMEOUT": f"{plan.timeouts.connect:g}"}
+    patience = Patience(plan.timeouts.connect)
+    return found | {
+        "UPSTREAM_CONNECT_TIMEOUT": f"{patience.connect:g}",
+        "UPSTREAM_READ_TIMEOUT": f"{patience.service:g}",
+        "UPSTREAM_TOTAL_TIMEOUT": f"{patience.gateway:g}",
+    }
 
 
 def _cache(plan: Plan, service: Service) -> dict[str, str]:
@@ -88,20 +128,24 @@ def _cache(plan: Plan, service: Service) -> dict[str, str]:
 
 def _database(plan: Plan, service: Service, site: Site) -> dict[str, str]:
     target = plan.targets(service.name, Program.POSTGRES)[0]
+    patience = Patience(plan.timeouts.connect)
     return {
         "DATABASE_HOST": target.name,
         "DATABASE_PORT": str(target.port),
         "DATABASE_NAME": DATABASE,
         "DATABASE_USER": str(role(service)),
         "DATABASE_PASSWORD_FILE": str(site.password),
-        "DATABASE_CONNECT_TIMEOUT": f"{plan.timeouts.connect:g}",
+        "DATABASE_CONNECT_TIMEOUT": f"{patience.connect:g}",
+        "DATABASE_WAIT_TIMEOUT": f"{patience.database:g}",
+        "DATABASE_STATEMENT_TIMEOUT": f"{patience.database:g}",
     }
 
 
 def edge_config(plan: Plan, service: Service, replica: Replica, site: Site, address: Callable[[Replica], str]) -> str:
     """Return nginx's configuration; ``address`` says where a gateway is reached from there."""
+    patience = Patience(plan.timeouts.connect)
     gateways = [
-        f"server {address(item)}:{target.port} max_fails=1 fail_timeout={plan.timeouts.connect:g}s;"
+        f"server {address(item)}:{target.port} max_fails=1 fail_timeout={patience.connect:g}s;"
         for target in plan.targets(service.name, Program.GATEWAY)
         for item in target.replicas
     ]
@@ -109,7 +153,9 @@ def edge_config(plan: Plan, service: Service, replica: Replica, site: Site, addr
         listen_address=site.listen,
         port=str(service.port),
         upstream_servers="\n        ".join(gateways),
-        connect_timeout=f"{plan.timeouts.connect:g}",
+        connect_timeout=f"{patience.connect:g}",
+        gateway_timeout=f"{patience.edge:g}",
+        customer_timeout=f"{patience.customer:g}",
         run_dir=str(site.run),
         replica=replica.name,
     )

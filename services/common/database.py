@@ -23,8 +23,8 @@ _log = logging.getLogger("services.database")
 #: The dependency's name in answers.
 NAME = "database"
 
-#: Seconds that the server has to say itself that a statement took too long, before this side gives it up.
-_GRACE = 0.5
+#: After so many times a statement's time this side gives it up: the server has had its time to say so itself.
+GRACE = 1.25
 #: A commit may take so many times a statement's time, longer than a gateway waits: cut short, nobody would know of it.
 _COMMIT = 2
 
@@ -90,7 +90,7 @@ class Database:
         try:
             async with self._pool.connection() as connection:
                 # The server watches its statements (statement_timeout); a server that is frozen watches nothing.
-                watch = _cut_after(self._settings.statement + _GRACE, connection)
+                watch = _cut_after(self._settings.statement * GRACE, connection)
                 yield connection
                 watch.cancel()
                 watch = _cut_after(self._settings.statement * _COMMIT, connection)

@@ -67,14 +67,14 @@ class Reader:
         """Return a TCP port."""
         return self.integer(name, _PORTS)
 
-    def seconds(self, name: str, default: float) -> float:
+    def seconds(self, name: str, default: float | None = None) -> float:
         """Return a duration in seconds, above zero."""
-        value = self.text(name, str(default))
+        value = self.text(name, None if default is None else str(default))
         try:
             number = float(value)
         except ValueError:
             number = math.nan
-        if not 0 < number < math.inf:
+        if value and not 0 < number < math.inf:
             self._wrong(name, value, "a number of seconds above 0")
         return number
 
@@ -177,7 +177,7 @@ class DatabaseSettings:
             user=reader.text("DATABASE_USER"),
             password=reader.secret("DATABASE_PASSWORD_FILE"),
             pool_size=reader.integer("DATABASE_POOL_SIZE", range(1, 257), 4),
-            connect=reader.seconds("DATABASE_CONNECT_TIMEOUT", 2),
-            wait=reader.seconds("DATABASE_WAIT_TIMEOUT", 2),
-            statement=reader.seconds("DATABASE_STATEMENT_TIMEOUT", 3),
+            connect=reader.seconds("DATABASE_CONNECT_TIMEOUT"),
+            wait=reader.seconds("DATABASE_WAIT_TIMEOUT"),
+            statement=reader.seconds("DATABASE_STATEMENT_TIMEOUT"),
         )

@@ -32,10 +32,10 @@ class Settings:
             server=ServerSettings.read(reader),
             product_url=reader.url("PRODUCT_URL"),
             order_url=reader.url("ORDER_URL"),
-            connect=reader.seconds("UPSTREAM_CONNECT_TIMEOUT", 2),
+            connect=reader.seconds("UPSTREAM_CONNECT_TIMEOUT"),
             # A service waits for its database and then says so: give it the time to.
-            read_answer=reader.seconds("UPSTREAM_READ_TIMEOUT", 6),
-            total=reader.seconds("UPSTREAM_TOTAL_TIMEOUT", 9),
+            read_answer=reader.seconds("UPSTREAM_READ_TIMEOUT"),
+            total=reader.seconds("UPSTREAM_TOTAL_TIMEOUT"),
             resolve=reader.seconds("UPSTREAM_RESOLVE_INTERVAL", 1),
             avoid=reader.seconds("UPSTREAM_BACKOFF", 2),
         )

@@ -26,6 +26,16 @@ ROOT = Path(__file__).parents[2]
 LOCAL = "127.0.0.1"
 PASSWORD = "a password"
 PATIENCE = 15.0
+#: Seconds, by what the edge and the services call them.
+_EDGE_TIMES = {"connect_timeout": "1", "gateway_timeout": "10", "customer_timeout": "15"}
+_SERVICE_TIMES = {
+    "DATABASE_CONNECT_TIMEOUT": "2",
+    "DATABASE_WAIT_TIMEOUT": "0.5",
+    "DATABASE_STATEMENT_TIMEOUT": "2",
+    "UPSTREAM_CONNECT_TIMEOUT": "2",
+    "UPSTREAM_READ_TIMEOUT": "6",
+    "UPSTREAM_TOTAL_TIMEOUT": "9",
+}
 
 
 def missing_programs() -> list[str]:
@@ -179,9 +189,7 @@ class Shop:
             servers = [f"server {LOCAL}:{self.ports[f'gateway-{n}']} max_fails=1 fail_timeout=1s;" for n in (1, 2)]
             values = {"listen_address": LOCAL, "port": port, "upstream_servers": "\n        ".join(servers)}
             file = self.place / "nginx.conf"
-            file.write_text(
-                render(**values, connect_timeout="1", run_dir=str(self.place), replica=name), encoding="utf-8"
-            )
+            file.write_text(render(**values, **_EDGE_TIMES, run_dir=str(self.place), replica=name), encoding="utf-8")
             return [str(program("nginx")), "-c", str(file)], os.environ
         service = name.split("-", maxsplit=1)[0]
         return [sys.executable, "-m", f"services.{service}"], self._environment(name)
@@ -200,8 +208,7 @@ class Shop:
             "DATABASE_NAME": "postgres",
             "DATABASE_USER": service,
             "DATABASE_PASSWORD_FILE": str(self.place / "password"),
-            "DATABASE_WAIT_TIMEOUT": "0.5",
-            "DATABASE_STATEMENT_TIMEOUT": "2",
+            **_SERVICE_TIMES,
             "REDIS_HOST": LOCAL,
             "REDIS_PORT": str(self.ports["redis"]),
             "REDIS_BACKOFF": "0.3",

@@ -26,6 +26,8 @@ def example() -> str:
         port="80",
         upstream_servers="\n        ".join(servers),
         connect_timeout="2",
+        gateway_timeout="7",
+        customer_timeout="10",
         run_dir="/run/shop/edge-1",
         replica="edge-1",
     )
@@ -37,7 +39,8 @@ def test_the_rendered_configuration_is_the_golden_file() -> None:
 
 def test_the_template_asks_for_what_its_head_says() -> None:
     names = set(AtTemplate(TEMPLATE.read_text(encoding="utf-8")).get_identifiers())
-    assert names == {"listen_address", "port", "upstream_servers", "connect_timeout", "run_dir", "replica"}
+    times = {"connect_timeout", "gateway_timeout", "customer_timeout"}
+    assert names == {"listen_address", "port", "upstream_servers", "run_dir", "replica"} | times
 
 
 if __name__ == "__main__":

@@ -67,6 +67,9 @@ runpy.run_module("services.order", run_name="__main__")
         "DATABASE_NAME": "shop",
         "DATABASE_USER": "order",
         "DATABASE_PASSWORD_FILE": str(secret),
+        "DATABASE_CONNECT_TIMEOUT": "2",
+        "DATABASE_WAIT_TIMEOUT": "2",
+        "DATABASE_STATEMENT_TIMEOUT": "2",
     }
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as one:
         until("it listens", lambda: listening(port))

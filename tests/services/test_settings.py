@@ -38,6 +38,9 @@ def database(tmp_path: Path) -> dict[str, str]:
         "DATABASE_NAME": "shop",
         "DATABASE_USER": "product",
         "DATABASE_PASSWORD_FILE": str(secret),
+        "DATABASE_CONNECT_TIMEOUT": "2",
+        "DATABASE_WAIT_TIMEOUT": "2",
+        "DATABASE_STATEMENT_TIMEOUT": "2",
     }
 
 

@@ -736,7 +736,7 @@ cat > /etc/supervisor/conf.d/product-1.conf <<'END'
 [program:product-1]
 command=ip netns exec product-1 /vagrant/provision/run-as shop-product python3 -m services.product
 directory=/vagrant
-environment=BIND_ADDRESS="10.77.2.30",CACHE_TTL="300",DATABASE_CONNECT_TIMEOUT="2",DATABASE_HOST="postgres",DATABASE_NAME="shop",DATABASE_PASSWORD_FILE="/etc/underlay/phase1/secrets/product",DATABASE_PORT="5432",DATABASE_USER="product",PORT="5000",PYTHONDONTWRITEBYTECODE="1",REDIS_HOST="redis",REDIS_PORT="6379",REPLICA="product-1"
+environment=BIND_ADDRESS="10.77.2.30",CACHE_TTL="300",DATABASE_CONNECT_TIMEOUT="2",DATABASE_HOST="postgres",DATABASE_NAME="shop",DATABASE_PASSWORD_FILE="/etc/underlay/phase1/secrets/product",DATABASE_PORT="5432",DATABASE_STATEMENT_TIMEOUT="2",DATABASE_USER="product",DATABASE_WAIT_TIMEOUT="2",PORT="5000",PYTHONDONTWRITEBYTECODE="1",REDIS_HOST="redis",REDIS_PORT="6379",REPLICA="product-1"
 autostart=false
 autorestart=true
 startsecs=1
@@ -759,7 +759,7 @@ cat > /etc/supervisor/conf.d/product-2.conf <<'END'
 [program:product-2]
 command=ip netns exec product-2 /vagrant/provision/run-as shop-product python3 -m services.product
 directory=/vagrant
-environment=BIND_ADDRESS="10.77.2.31",CACHE_TTL="300",DATABASE_CONNECT_TIMEOUT="2",DATABASE_HOST="postgres",DATABASE_NAME="shop",DATABASE_PASSWORD_FILE="/etc/underlay/phase1/secrets/product",DATABASE_PORT="5432",DATABASE_USER="product",PORT="5000",PYTHONDONTWRITEBYTECODE="1",REDIS_HOST="redis",REDIS_PORT="6379",REPLICA="product-2"
+environment=BIND_ADDRESS="10.77.2.31",CACHE_TTL="300",DATABASE_CONNECT_TIMEOUT="2",DATABASE_HOST="postgres",DATABASE_NAME="shop",DATABASE_PASSWORD_FILE="/etc/underlay/phase1/secrets/product",DATABASE_PORT="5432",DATABASE_STATEMENT_TIMEOUT="2",DATABASE_USER="product",DATABASE_WAIT_TIMEOUT="2",PORT="5000",PYTHONDONTWRITEBYTECODE="1",REDIS_HOST="redis",REDIS_PORT="6379",REPLICA="product-2"
 autostart=false
 autorestart=true
 startsecs=1
@@ -782,7 +782,7 @@ cat > /etc/supervisor/conf.d/order-1.conf <<'END'
 [program:order-1]
 command=ip netns exec order-1 /vagrant/provision/run-as shop-order python3 -m services.order
 directory=/vagrant
-environment=BIND_ADDRESS="10.77.2.40",DATABASE_CONNECT_TIMEOUT="2",DATABASE_HOST="postgres",DATABASE_NAME="shop",DATABASE_PASSWORD_FILE="/etc/underlay/phase1/secrets/order",DATABASE_PORT="5432",DATABASE_USER="order",PORT="5000",PYTHONDONTWRITEBYTECODE="1",REPLICA="order-1"
+environment=BIND_ADDRESS="10.77.2.40",DATABASE_CONNECT_TIMEOUT="2",DATABASE_HOST="postgres",DATABASE_NAME="shop",DATABASE_PASSWORD_FILE="/etc/underlay/phase1/secrets/order",DATABASE_PORT="5432",DATABASE_STATEMENT_TIMEOUT="2",DATABASE_USER="order",DATABASE_WAIT_TIMEOUT="2",PORT="5000",PYTHONDONTWRITEBYTECODE="1",REPLICA="order-1"
 autostart=false
 autorestart=true
 startsecs=1
@@ -805,7 +805,7 @@ cat > /etc/supervisor/conf.d/gateway-1.conf <<'END'
 [program:gateway-1]
 command=ip netns exec gateway-1 /vagrant/provision/run-as shop-gateway python3 -m services.gateway
 directory=/vagrant
-environment=BIND_ADDRESS="10.77.1.20",ORDER_URL="http://order:5000",PORT="3000",PRODUCT_URL="http://product:5000",PYTHONDONTWRITEBYTECODE="1",REPLICA="gateway-1",UPSTREAM_CONNECT_TIMEOUT="2"
+environment=BIND_ADDRESS="10.77.1.20",ORDER_URL="http://order:5000",PORT="3000",PRODUCT_URL="http://product:5000",PYTHONDONTWRITEBYTECODE="1",REPLICA="gateway-1",UPSTREAM_CONNECT_TIMEOUT="2",UPSTREAM_READ_TIMEOUT="5",UPSTREAM_TOTAL_TIMEOUT="6.5"
 autostart=false
 autorestart=true
 startsecs=1
@@ -828,7 +828,7 @@ cat > /etc/supervisor/conf.d/gateway-2.conf <<'END'
 [program:gateway-2]
 command=ip netns exec gateway-2 /vagrant/provision/run-as shop-gateway python3 -m services.gateway
 directory=/vagrant
-environment=BIND_ADDRESS="10.77.1.21",ORDER_URL="http://order:5000",PORT="3000",PRODUCT_URL="http://product:5000",PYTHONDONTWRITEBYTECODE="1",REPLICA="gateway-2",UPSTREAM_CONNECT_TIMEOUT="2"
+environment=BIND_ADDRESS="10.77.1.21",ORDER_URL="http://order:5000",PORT="3000",PRODUCT_URL="http://product:5000",PYTHONDONTWRITEBYTECODE="1",REPLICA="gateway-2",UPSTREAM_CONNECT_TIMEOUT="2",UPSTREAM_READ_TIMEOUT="5",UPSTREAM_TOTAL_TIMEOUT="6.5"
 autostart=false
 autorestart=true
 startsecs=1
@@ -863,6 +863,8 @@ cat > /etc/underlay/phase1/edge-1/nginx.conf <<'END'
 #   listen_address, port   where to listen
 #   upstream_servers       the gateways, one line each: server ADDRESS:PORT max_fails=1 fail_timeout=2s;
 #   connect_timeout        seconds for one connection attempt to a gateway
+#   gateway_timeout        seconds for one gateway, longer than it waits for those behind it
+#   customer_timeout       seconds after which no other gateway is tried
 #   run_dir                a directory of the user that runs nginx: pid file, temporary files
 #   replica                the name of this edge in answers and logs
 # SIGQUIT stops it when the requests in flight are answered, SIGTERM at once.
@@ -980,11 +982,11 @@ http {
             # one breaks. A POST that has been sent is never sent again (that would need "non_idempotent").
             proxy_next_upstream error timeout;
             # Longer than the wait for one gateway, so that a request that changes nothing outlives one that hangs.
-            proxy_next_upstream_timeout 15s;
+            proxy_next_upstream_timeout 10s;
             proxy_connect_timeout 2s;
-            # A gateway answers within 9 s even if nothing behind it does.
-            proxy_send_timeout 10s;
-            proxy_read_timeout 10s;
+            # A gateway answers in less even if nothing behind it does.
+            proxy_send_timeout 7s;
+            proxy_read_timeout 7s;
         }
 
         location = /health {
@@ -1015,7 +1017,7 @@ END
 # program edge-1
 mkdir -p /etc/supervisor/conf.d
 cat > /etc/supervisor/conf.d/edge-1.conf <<'END'
-; Made by Underlay, phase1. Inputs: d52578456555
+; Made by Underlay, phase1. Inputs: 8cf2b4e220e2
 [program:edge-1]
 command=ip netns exec edge-1 /vagrant/provision/run-as shop-edge nginx -e stderr -c /etc/underlay/phase1/edge-1/nginx.conf
 directory=/
