@@ -6,7 +6,8 @@ A phase adds where things are there: :class:`Site`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -145,20 +146,32 @@ def edge_config(plan: Plan, service: Service, replica: Replica, site: Site, addr
     """Return nginx's configuration; ``address`` says where a gateway is reached from there."""
     patience = Patience(plan.timeouts.connect)
     gateways = [
-        f"server {address(item)}:{target.port} max_fails=1 fail_timeout={patience.connect:g}s;"
+        (address(item), target.port)
         for target in plan.targets(service.name, Program.GATEWAY)
         for item in target.replicas
     ]
+    return edge_text(site, service.port, replica.name, gateways, patience)
+
+
+def edge_text(site: Site, port: int, name: str, gateways: Sequence[tuple[str, int]], patience: Patience) -> str:
+    """Return the same for given addresses and ports of gateways."""
+    # Once asked in vain, a gateway is left alone for a while; that, and nothing else, nginx counts in whole seconds.
+    alone = f"max_fails=1 fail_timeout={math.ceil(patience.connect)}s"
     return _EdgeTemplate((SERVICES / "edge" / "nginx.conf.template").read_text()).substitute(
         listen_address=site.listen,
-        port=str(service.port),
-        upstream_servers="\n        ".join(gateways),
-        connect_timeout=f"{patience.connect:g}",
-        gateway_timeout=f"{patience.edge:g}",
-        customer_timeout=f"{patience.customer:g}",
+        port=str(port),
+        upstream_servers="\n        ".join(f"server {address}:{number} {alone};" for address, number in gateways),
+        connect_timeout=_nginx_time(patience.connect),
+        gateway_timeout=_nginx_time(patience.edge),
+        customer_timeout=_nginx_time(patience.customer),
         run_dir=str(site.run),
-        replica=replica.name,
+        replica=name,
     )
+
+
+def _nginx_time(seconds: float) -> str:
+    """Write a time as nginx reads it, which knows no fractions (https://nginx.org/en/docs/syntax.html)."""
+    return f"{seconds:g}s" if seconds == int(seconds) else f"{max(1, round(seconds * 1000))}ms"
 
 
 def redis_options(service: Service, site: Site) -> tuple[str, ...]:

@@ -20,14 +20,16 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from tests.services.test_edge import render
+from provision.shop import Patience, Site, edge_text
 
 ROOT = Path(__file__).parents[2]
 LOCAL = "127.0.0.1"
 PASSWORD = "a password"
 PATIENCE = 15.0
-#: Seconds, by what the edge and the services call them.
-_EDGE_TIMES = {"connect_timeout": "1", "gateway_timeout": "10", "customer_timeout": "15"}
+#: How long the two edges wait; the second is for tests that wait for it.
+HASTY = Patience(0.3)
+_PATIENCE = {"edge": Patience(3), "hasty": HASTY}
+#: Seconds.
 _SERVICE_TIMES = {
     "DATABASE_CONNECT_TIMEOUT": "2",
     "DATABASE_WAIT_TIMEOUT": "0.5",
@@ -82,7 +84,7 @@ class Shop:
     def start(self, name: str) -> None:
         argv, environment = self._command(name)
         # PostgreSQL and nginx are to run without privilege; as root they get another user.
-        user = "nobody" if os.geteuid() == 0 and name in {"postgres", "edge"} else None
+        user = "nobody" if os.geteuid() == 0 and name in {"postgres", *_PATIENCE} else None
         with (self.place / f"{name}.log").open("ab") as log:
             if user:
                 os.fchown(log.fileno(), pwd.getpwnam(user).pw_uid, -1)  # nginx opens /dev/stdout by its name
@@ -158,17 +160,22 @@ class Shop:
 
     def apply_schema(self) -> str:
         """Run schema.sql; return what psql said."""
-        names = ["-v", "product_role=product", "-v", "order_role=order"]
-        file = ["-f", str(ROOT / "services" / "database" / "schema.sql")]
+        names = "\\set product_role product\n\\set order_role order\n"
+        return self.psql(names + (ROOT / "services" / "database" / "schema.sql").read_text(encoding="utf-8"))
+
+    def psql(self, script: str, *, options: str = "", good: bool = True) -> str:
+        """Run a script as superuser, with ``options`` of the server for it; return what psql said."""
+        user = {"PGUSER": "postgres", "PGDATABASE": "postgres", "PGPASSWORD": PASSWORD, "PGOPTIONS": options}
         done = subprocess.run(
-            [str(program("psql")), "-X", "-q", "-h", LOCAL, "-p", str(self.ports["postgres"]), *names, *file],
-            env={**os.environ, "PGUSER": "postgres", "PGDATABASE": "postgres", "PGPASSWORD": PASSWORD},
+            [str(program("psql")), "-X", "-q", "-h", LOCAL, "-p", str(self.ports["postgres"])],
+            env={**os.environ, **user},
+            input=script,
             capture_output=True,
             text=True,
             timeout=30,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
+        assert (done.returncode == 0) is good, done.stderr
         return done.stdout + done.stderr
 
     def _database_answers(self) -> bool:
@@ -185,11 +192,15 @@ class Shop:
         if name == "postgres":
             options = ["-D", "data", "-h", LOCAL, "-p", port, "-k", str(self.place), "-F"]
             return ["/usr/bin/env", f"--chdir={self.place}", str(program("postgres")), *options], os.environ
-        if name == "edge":
-            servers = [f"server {LOCAL}:{self.ports[f'gateway-{n}']} max_fails=1 fail_timeout=1s;" for n in (1, 2)]
-            values = {"listen_address": LOCAL, "port": port, "upstream_servers": "\n        ".join(servers)}
-            file = self.place / "nginx.conf"
-            file.write_text(render(**values, **_EDGE_TIMES, run_dir=str(self.place), replica=name), encoding="utf-8")
+        if name in _PATIENCE:
+            run = self.place / f"{name}.run"
+            run.mkdir(exist_ok=True)
+            _give_away(run)
+            site = Site(LOCAL, run, self.place, self.place / "password")
+            gateways = [(LOCAL, self.ports[f"gateway-{number}"]) for number in (1, 2)]
+            file = self.place / f"{name}.conf"
+            text = edge_text(site, self.ports[name], "edge", gateways, _PATIENCE[name])
+            file.write_text(text, encoding="utf-8")
             return [str(program("nginx")), "-c", str(file)], os.environ
         service = name.split("-", maxsplit=1)[0]
         return [sys.executable, "-m", f"services.{service}"], self._environment(name)
@@ -217,7 +228,7 @@ class Shop:
 
 def make_shop() -> Shop:
     """Start everything; stop it with :meth:`Shop.stop_all` and remove ``place``."""
-    names = ("redis", "postgres", "product-1", "order-1", "gateway-1", "gateway-2", "edge")
+    names = ("redis", "postgres", "product-1", "order-1", "gateway-1", "gateway-2", *_PATIENCE)
     shop = Shop(Path(tempfile.mkdtemp(prefix="shop-")), {name: free_port() for name in names})
     try:
         shop.make_database()

@@ -25,9 +25,9 @@ def example() -> str:
         listen_address="10.77.1.10",
         port="80",
         upstream_servers="\n        ".join(servers),
-        connect_timeout="2",
-        gateway_timeout="7",
-        customer_timeout="10",
+        connect_timeout="2s",
+        gateway_timeout="7s",
+        customer_timeout="10s",
         run_dir="/run/shop/edge-1",
         replica="edge-1",
     )
