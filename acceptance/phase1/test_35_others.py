@@ -8,15 +8,28 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from acceptance.kernel import packets
-from acceptance.traffic import Attempt, Listener, Prober
+from acceptance.suite.flows import all_pairs
+from acceptance.suite.stage import Stage
+from acceptance.traffic import Attempt, Listener, Outcome, Prober
 from underlay.hosts.base import Host, Lab, Machine
 from underlay.topology import Plan
 
 #: A network of nobody's plan (RFC 2544), as Docker or a person might have one.
 _BRIDGE, _SPACE, _SUBNET = "br-stranger", "stranger", "198.18.5.0/24"
 _GATEWAY, _ADDRESS = "198.18.5.1/24", "198.18.5.2/24"
+#: A port that nobody publishes.
+_PORT = 7777
 #: Packets of one answered connection in each direction: its opening, its answer, its end.
 _PACKETS = 3
+
+
+@contextmanager
+def _done(machine: Machine, do: str, undo: str) -> Iterator[None]:
+    machine.run(["sh", "-c", do])
+    try:
+        yield
+    finally:
+        machine.run(["sh", "-c", undo])
 
 
 @contextmanager
@@ -79,3 +92,54 @@ def test_strangers_packets_meet_the_strangers_rules(
                 f"{host.name}: expected: `{rule}` decides each of {_PACKETS} packets or more, not the first alone; "
                 f"seen: {seen}: a chain of ours has accepted the others"
             )
+
+
+def _assert_denied(outcome: Outcome) -> None:
+    """Fail unless the deny rule met it; whom its answer reaches is not asked where addresses are not what they seem."""
+    assert not outcome.connected, f"expected: refused by the deny rule; seen: {outcome}"
+    assert outcome.denied >= 1, f"expected: refused by the deny rule, whose counter rises; seen: {outcome}"
+
+
+def test_strangers_own_translation_leads_to_no_service(
+    two_hosts: tuple[Host, Host], probers: Mapping[str, Prober], plan: Plan
+) -> None:
+    """What is published is one port: another one that somebody else translates is not."""
+    host, neighbour = two_hosts
+    entry = next((item for item in plan.published if item.host == host.name), None)
+    if entry is None:
+        pytest.skip(f"{host.name} publishes nothing")
+    service = plan.service(entry.service)
+    rule = (
+        f"PREROUTING -i {_BRIDGE} -p tcp --dport {_PORT} "
+        f"-j DNAT --to-destination {service.replicas[0].ip}:{service.port}"
+    )
+    with _stranger(host, neighbour), _done(host, f"iptables -w -t nat -A {rule}", f"iptables -w -t nat -D {rule}"):
+        published, translated = probers[host.name].attempt(
+            [Attempt("tcp", str(host.address), port, _SPACE) for port in (entry.port, _PORT)]
+        )
+        published.assert_connected()
+        _assert_denied(translated)
+
+
+def test_stranger_with_the_address_of_a_service_is_denied(
+    two_hosts: tuple[Host, Host], stage: Stage, probers: Mapping[str, Prober]
+) -> None:
+    """A flow begins in its service's own tier: whoever else sends with that address is not let in."""
+    host, neighbour = two_hosts
+    pairs = [pair for pair in all_pairs(stage.plan) if pair.allowed]
+    ways = [(stage.seat(pair.source), stage.seat(pair.target)) for pair in pairs]
+    source, target = next((way for way in ways if {seat.host for seat in way} == {host.name}), (None, None))
+    if source is None or target is None:
+        pytest.skip(f"by the plan, nobody on {host.name} may connect to anybody there")
+    gateway = _GATEWAY.partition("/")[0]
+    claim = (
+        f"ip -n {_SPACE} address add {source.address}/32 dev eth0 && "
+        f"ip -n {_SPACE} route add {target.address}/32 via {gateway} src {source.address}"
+    )
+    port = target.service.port
+    with _stranger(host, neighbour), _done(host, claim, "true"):
+        own, false = probers[host.name].attempt(
+            [source.attempt("tcp", target.address, port), Attempt("tcp", str(target.address), port, _SPACE)]
+        )
+        own.assert_connected()
+        _assert_denied(false)
