@@ -93,7 +93,7 @@ def test_no_redirect_is_taken_from_a_neighbour(stage: Stage, busy_host: str) -> 
 
     def way() -> str:
         neighbour.check_output("python3 -c %s %s %s %s %s", _REDIRECT, *map(str, (router, own, _NOWHERE, better)))
-        return re.findall(r" via (\S+)", told.check_output("ip route get %s", _NOWHERE))[0]
+        return str(re.findall(r" via (\S+)", told.check_output("ip route get %s", _NOWHERE))[0])
 
     def taken() -> bool | NotYet:
         told.check_output("ping -c 1 -W 1 %s", str(better))  # a router that is no neighbour is none
