@@ -10,6 +10,8 @@ from underlay.cli import status
 from underlay.cli.context import Settings, pass_settings
 from underlay.errors import CheckFailed, NotReady, Problem
 from underlay.hosts.find import VAGRANT
+from underlay.process import attach
+from underlay.repository import REPOSITORY
 from underlay.topology import Plan
 
 _PROVIDER = click.option("--provider", required=True, metavar="NAME", help="Vagrant's name of what runs the machines.")
@@ -108,12 +110,16 @@ def summary(settings: Settings) -> None:
 
 @vm.command("post-mortem")
 @pass_settings
-def post_mortem(settings: Settings) -> None:
-    """Say what can be known of machines that did not come up."""
+def post_mortem(settings: Settings) -> int:
+    """Say what can be known of machines that did not come up; exit 3 if one runs and cannot be reached."""
     from underlay.hosts.vagrant import check as vmcheck
+    from underlay.hosts.vagrant import environment as vmenv
     from underlay.hosts.vagrant.hypervisors import hypervisors
     from underlay.hosts.vagrant.labs import dot_directory, own_directory, recorded
 
+    if vmenv.is_up() and not vmenv.is_inside():
+        again = vmenv.inside((str(REPOSITORY / "lab"), "vm", "post-mortem"))
+        return attach(again, env={**os.environ, **settings.handed_on()}, where="vm-env")
     plan = settings.plan()
     made = recorded(dot_directory(), [host.name for host in plan.hosts])
     box = os.environ.get("UNDERLAY_BOX")
@@ -121,12 +127,13 @@ def post_mortem(settings: Settings) -> None:
         hint = "unset it: our own box is built and added by itself; or see: vagrant box list"
         raise NotReady(Problem("UNDERLAY_BOX", f"no machine could be made from the box {box}", hint))
     if any(provider != "libvirt" for provider, _ in made.values()) or vmcheck.unreachable():
-        return
+        return 0
     libvirt = hypervisors(own_directory())["libvirt"]
     consoles = {host.name: path for host in plan.hosts if (path := libvirt.console(plan.lab, host.name)) is not None}
     problems = vmcheck.post_mortem(plan, consoles)
     if problems:
         raise NotReady(*problems)
+    return 0
 
 
 def _made(plan: Plan) -> list[str]:
