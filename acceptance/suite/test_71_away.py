@@ -13,8 +13,8 @@ import pytest
 from acceptance.suite import outages
 from acceptance.suite.flows import Pair, all_pairs
 from acceptance.suite.shop import Shop
-from acceptance.suite.stage import Seat, Stage
-from acceptance.traffic import Listener, Outcome
+from acceptance.suite.stage import Stage
+from acceptance.traffic import Attempt, Listener, Outcome
 from underlay.topology import Program
 
 #: See pyproject.toml.
@@ -61,32 +61,36 @@ def frozen(stage: Stage, shop: Shop, number: int) -> Away:
     """Freeze everything once; the shop is whole again afterwards.
 
     An order is never sent twice, so it tells that all are frozen; a request that changes nothing is sent on to the next
-    replica then, and all are thawed.
+    replica then, and all are thawed. While customers wait for the gateways, what is behind these is asked in their
+    place.
     """
     answers: dict[str, Sequence[Outcome]] = {}
     read, take = [shop.get(_LIST)], [shop.order(number)]
+    asker = outages.of(stage, Program.GATEWAY)[0]
 
-    def past_the_cache(seat: Seat) -> Sequence[Outcome]:
-        with outages.frozen(stage, outages.of(stage, Program.REDIS)):
-            asker = outages.of(stage, Program.GATEWAY)[0]
-            way = asker.attempt("http", seat.address, seat.service.port)
-            return stage.prober(asker.host).attempt([replace(way, path="/products")])
+    def behind(program: Program, request: Attempt) -> Sequence[Outcome]:
+        target = outages.of(stage, program)[0]
+        way = replace(request, address=str(target.address), port=target.service.port, namespace=asker.space)
+        way = replace(way, path=way.path.removeprefix("/api"), who=asker.name)
+        return stage.prober(asker.host).attempt([way])
 
     with ThreadPoolExecutor(3) as pool:
         shop.forget_cached()
-        with outages.frozen(stage, outages.of(stage, Program.POSTGRES)):
-            reading, taking = pool.submit(shop.ask, read), pool.submit(shop.ask, take)
-            answers["databases"] = [*reading.result(), *taking.result()]
         with outages.frozen(stage, outages.of(stage, Program.PRODUCT, Program.ORDER)):
             reading, taking = pool.submit(shop.ask, read), pool.submit(shop.ask, take)
             answers["orders"] = taking.result()
         answers["one product after the other"] = reading.result()
-        product = outages.of(stage, Program.PRODUCT)[0]
+        shop.forget_cached()
         with outages.frozen(stage, outages.of(stage, Program.GATEWAY)):
             reading = pool.submit(shop.ask, read)
-            answers["caches"] = past_the_cache(product)
+            with outages.frozen(stage, outages.of(stage, Program.REDIS)):
+                answers["caches"] = behind(Program.PRODUCT, *read)
             # Later than the other, which else would find both replicas known to have failed, and be told so at once.
-            answers["gateways"] = shop.ask(take)
+            taking = pool.submit(shop.ask, take)
+            with outages.frozen(stage, outages.of(stage, Program.POSTGRES)):
+                ordering = pool.submit(behind, Program.ORDER, *take)
+                answers["databases"] = [*behind(Program.PRODUCT, *read), *ordering.result()]
+            answers["gateways"] = taking.result()
         answers["one gateway after the other"] = reading.result()
     with outages.frozen(stage, outages.of(stage, Program.NGINX)):
         answers["edges"] = [shop.knock()]
@@ -102,7 +106,7 @@ def test_frozen_service_is_told_as_promised(frozen: Away, away: str, statuses: t
 
 
 @pytest.mark.parametrize(("away", "named"), [("orders", "order"), ("databases", "database")])
-def test_what_is_frozen_is_named_to_the_customer(frozen: Away, away: str, named: str) -> None:
+def test_what_is_frozen_is_named(frozen: Away, away: str, named: str) -> None:
     for answer in frozen.answers[away]:
         dependencies = {detail["dependency"] for detail in json.loads(answer.body)["error"]["details"]}
         assert dependencies == {named}, f"{away}: expected: {named} is named; seen: {answer.body}"
