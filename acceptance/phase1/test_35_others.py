@@ -48,6 +48,8 @@ def _stranger(host: Machine, neighbour: Machine) -> Iterator[None]:
     ]
     clear = [
         *(f"iptables -w -D {rule} -j ACCEPT" for rule in rules),
+        # Before its namespace, whose end the kernel brings about later: meanwhile nobody could take its name again.
+        f"ip link delete {_SPACE}",
         f"ip netns delete {_SPACE}",
         f"ip link delete {_BRIDGE}",
     ]
