@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 
 from acceptance.customer import Customer
@@ -101,6 +102,23 @@ class Shop:
             return True if set(seen) == {"hit"} else NotYet(str(seen))
 
         until(used, deadline_s=self.plan.timeouts.ready, what="use of the cache", where="outside")
+
+    def wait_for_replicas(self) -> None:
+        """Wait until each replica that an answer names gives some: who failed is left alone for a moment."""
+        plan, ways = self.plan, {"x-served-by": Program.GATEWAY, "x-product-replica": Program.PRODUCT}
+        wanted = {
+            header: {item.name for service, item in plan.replicas() if service.program is program}
+            for header, program in ways.items()
+        }
+        # Edges and gateways each take their turns: after so many all have been everybody's.
+        requests = [self.get("/api/products")] * math.prod(map(len, wanted.values()))
+
+        def heard() -> bool | NotYet:
+            answers = self.ask(requests)
+            seen = {header: {answer.headers.get(header) for answer in answers} for header in wanted}
+            return seen == wanted or NotYet(str(seen))
+
+        until(heard, deadline_s=plan.timeouts.ready, what=f"answers of {wanted}", where="outside")
 
     def database(self) -> Seat | None:
         """Return the database that the shop keeps its products and orders in; None if the plan has none."""

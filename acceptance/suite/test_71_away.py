@@ -44,6 +44,7 @@ class Away:
 def _healed(shop: Shop, number: int) -> None:
     shop.wait_for(shop.get(_LIST), 200)
     shop.wait_for(shop.order(number), 201)
+    shop.wait_for_replicas()
     if shop.caches():
         shop.wait_for_cache()
 
