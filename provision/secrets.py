@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
 from pathlib import Path
 
-from underlay import durable
+from underlay.errors import NotReady, Problem
 
 #: Of a password's file: its owner reads it. Nobody writes it but root, who asks no mode.
 PASSWORD_MODE = 0o400
 
 
 def lab_secret(path: Path) -> bytes:
-    """Return the lab's secret, made with mode 0600 if it is not there."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        durable.replace(path, secrets.token_hex(32), mode=0o600)
-    return path.read_bytes().strip()
+    """Return the lab's secret. NotReady if it is not there: one that a host made by itself would be its alone."""
+    try:
+        return path.read_bytes().strip()
+    except FileNotFoundError:
+        what = "the lab's secret, from which all passwords are derived, is not there"
+        hint = "the workstation gives it to the host again with the next: ./lab converge"
+        raise NotReady(Problem(str(path), what, hint)) from None
 
 
 def password(path: Path, role: str) -> str:

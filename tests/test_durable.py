@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from provision import secrets
 from provision.system import Ledger
 from tests.plans import shop
 from underlay import durable
@@ -115,11 +114,6 @@ def test_a_file_goes_with_its_draft(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def _password(directory: Path) -> Path:
-    secrets.lab_secret(directory / "secret")
-    return directory / "secret"
-
-
 def _ledger(directory: Path) -> Path:
     ledger = Ledger(directory / "phase1.ledger")
     ledger.hold("sysctl a", "1", "phase1")
@@ -136,7 +130,7 @@ def _handed_over(directory: Path) -> Path:
     return directory / "secret"
 
 
-@pytest.mark.parametrize("write", [_password, _ledger, _lab, _handed_over])
+@pytest.mark.parametrize("write", [_ledger, _lab, _handed_over])
 def test_what_cannot_be_made_again_outlives_a_power_cut(
     tmp_path: Path, synced: list[Synced], write: Callable[[Path], Path]
 ) -> None:

@@ -20,6 +20,7 @@ from acceptance.conftest import LastSeen
 from acceptance.customer import Customer
 from acceptance.provisioning import Report, provision
 from acceptance.suite import flows
+from acceptance.suite.cases import WITH_PASSWORD
 from acceptance.suite.flows import Matrix
 from acceptance.suite.stage import Stage
 from acceptance.traffic import Attempt, Outcome
@@ -230,6 +231,25 @@ def test_a_host_that_was_not_told_of_a_change_is_named(lab: Lab, workstation: Wo
     workstation.good(found, "converge", "phase1")
     workstation.good(found, "check", "phase1")
     workstation.good(found, "status")
+
+
+def test_a_host_that_has_lost_the_labs_secret_is_given_it_again(
+    stage: Stage, workstation: Workstation, found: Path
+) -> None:
+    """It makes none by itself: what it derived from that would be no other host's passwords."""
+    seat = next((seat for seat in stage.seats() if seat.service.program in WITH_PASSWORD), None)
+    if seat is None:
+        pytest.skip("the plan has no service with a password")
+    host = stage.machine(seat)
+    known = host.run(["sha256sum", layout.SECRET_FILE]).stdout
+    host.run(["rm", layout.SECRET_FILE])
+    checked = workstation.run(found, "check", "phase1")
+    assert checked.returncode == int(Exit.NOT_READY), f"{host.name}: expected: it cannot answer; seen: {checked}"
+    assert layout.SECRET_FILE in checked.stderr, f"{host.name}: expected: the file is named; seen: {checked.stderr}"
+    said = workstation.good(found, "converge", "phase1")
+    assert f"{host.name}: phase1: 0 changes" in said, f"{host.name}: expected: nothing else is touched; seen: {said}"
+    again = host.run(["sha256sum", layout.SECRET_FILE]).stdout
+    assert again == known, f"{host.name}: expected: the secret it had; seen: another one"
 
 
 def test_a_plan_that_moves_a_host_is_refused_before_anything_is_touched(

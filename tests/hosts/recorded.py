@@ -19,6 +19,7 @@ def record(directory: Path, plan: Plan, on: Iterable[str] = ()) -> NamespaceLab:
     """Put a lab on record below a state directory. A host that is ``on`` has this process for its first one."""
     store = Store(directory / "labs" / plan.lab)
     store.directory.mkdir(parents=True)
+    store.make_secret()
     me, running = identify(os.getpid()), set(on)
     hosts = tuple(
         HostState(

@@ -20,7 +20,7 @@ from underlay.errors import Exit, NotReady
 from underlay.hosts import provisioning
 from underlay.hosts.namespace import labs, power, wire
 from underlay.hosts.namespace.labs import find_lab
-from underlay.hosts.namespace.state import DIRECTORY_VARIABLE
+from underlay.hosts.namespace.state import DIRECTORY_VARIABLE, Store
 from underlay.hosts.vagrant import handover
 from underlay.hosts.vagrant import labs as vagrant
 from underlay.process import Completed, ProgramFailed
@@ -175,35 +175,55 @@ class Here:
         return {}
 
 
-def test_a_host_takes_a_plan_in_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "topology.yaml"
-    monkeypatch.setattr(provisioning, "PLAN_FILE", str(file))
-    provisioning.tell_plan([Here()], render_plan(PLAN))
-    assert file.read_text() == render_plan(PLAN)
+@dataclass(frozen=True)
+class Told:
+    """The two files that hosts are told."""
+
+    plan: Path
+    secret: Path
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
+    """Have hosts keep them here."""
+    files = Told(tmp_path / "topology.yaml", tmp_path / "secret")
+    monkeypatch.setattr(provisioning, "PLAN_FILE", str(files.plan))
+    monkeypatch.setattr(provisioning, "SECRET_FILE", str(files.secret))
+    return files
+
+
+def test_a_host_takes_plan_and_secret_in_whole_or_not_at_all(told: Told, tmp_path: Path) -> None:
+    provisioning.tell([Here()], render_plan(PLAN), "the first\n")
+    assert (told.plan.read_text(), told.secret.read_text()) == (render_plan(PLAN), "the first")
+    assert told.secret.stat().st_mode & 0o777 == 0o600
     for cut in (0, 100):  # the connection broke
         with pytest.raises(ProgramFailed):
-            provisioning.tell_plan([Here(cut=cut)], render_plan(EDITED))
-        assert file.read_text() == render_plan(PLAN)
-    provisioning.tell_plan([Here()], render_plan(EDITED))
-    assert file.read_text() == render_plan(EDITED)
-    assert list(tmp_path.iterdir()) == [file]
+            provisioning.tell([Here(cut=cut)], render_plan(EDITED), "the second")
+        assert (told.plan.read_text(), told.secret.read_text()) == (render_plan(PLAN), "the first")
+    provisioning.tell([Here()], render_plan(EDITED), "the second")
+    assert (told.plan.read_text(), told.secret.read_text()) == (render_plan(EDITED), "the second")
+    assert set(tmp_path.iterdir()) == {told.plan, told.secret}
 
 
-def test_a_told_plan_is_on_the_disk_before_it_has_its_name_and_its_name_after(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_is_told_is_on_the_disk_before_it_has_its_name_and_its_name_after(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a power cut leaves an empty plan, or gives the old one back."""
-    file, log, programs = tmp_path / "topology.yaml", tmp_path / "log", tmp_path / "programs"
+    log, programs = tmp_path / "log", tmp_path / "programs"
     programs.mkdir()
     for name in ("sync", "mv"):
         program = programs / name
-        program.write_text(f'#!/bin/sh\necho {name} "$1" >>{log}\nexec {shutil.which(name)} "$@"\n')
+        program.write_text(f'#!/bin/sh\necho {name} "$@" >>{log}\nexec {shutil.which(name)} "$@"\n')
         program.chmod(0o755)
-    monkeypatch.setattr(provisioning, "PLAN_FILE", str(file))
     monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
-    provisioning.tell_plan([Here()], render_plan(PLAN))
-    assert log.read_text().splitlines() == [f"sync {file}.new", f"mv {file}.new", f"sync {tmp_path}"]
-    assert file.read_text() == render_plan(PLAN)
+    provisioning.tell([Here()], render_plan(PLAN), "the lab's own")
+    assert log.read_text().splitlines() == [
+        f"sync {told.plan}.new {told.secret}.new",
+        f"mv {told.secret}.new {told.secret}",
+        f"mv {told.plan}.new {told.plan}",
+        f"sync {tmp_path}",
+    ]
+    assert told.plan.read_text() == render_plan(PLAN)
 
 
 def test_up_tells_the_hosts_that_it_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +233,8 @@ def test_up_tells_the_hosts_that_it_keeps(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(labs, "preflight", list)
     monkeypatch.setattr(wire, "ensure", lambda *_, **__: None)
     monkeypatch.setattr(power, "wait_ready", lambda *_, **__: None)
-    told: dict[str, str] = {}
-    monkeypatch.setattr(labs, "tell_plan", lambda hosts, text: told.update({host.name: text for host in hosts}))
+    told: dict[str, tuple[str, str]] = {}
+    monkeypatch.setattr(labs, "tell", lambda hosts, *texts: told.update({host.name: texts for host in hosts}))
     assert labs.up(EDITED, IMAGE, CHECKOUT).recorded == EDITED
-    assert told == {host.name: render_plan(EDITED) for host in PLAN.hosts}
+    secret = Store(tmp_path / "labs" / PLAN.lab).secret()
+    assert told == {host.name: (render_plan(EDITED), secret) for host in PLAN.hosts}

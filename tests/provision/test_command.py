@@ -104,6 +104,7 @@ def test_secret_is_not_written_into_a_file_that_others_hold_open(
     provision: Provision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("provision.__main__._PLACES", Places(settings=tmp_path))
+    (tmp_path / "secret").write_text("the lab's own")
     file = tmp_path / "password"
     file.touch(mode=0o644)
     with file.open() as other:

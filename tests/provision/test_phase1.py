@@ -68,6 +68,7 @@ def test_host_without_services_has_nothing_to_do(plan: Plan) -> None:
 
 def test_script_holds_no_password(plan: Plan, tmp_path: Path) -> None:
     text = script(phases(plan)["host1"], "host1")
+    (tmp_path / "secret").write_text("the lab's own")
     for role in ("product", "order"):
         assert secrets.password(tmp_path / "secret", role) not in text
         assert f"provision secret {role} " in text

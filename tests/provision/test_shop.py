@@ -12,15 +12,15 @@ from provision.shop import Patience, Site, edge_config, environment
 from services.common import database
 from services.gateway.settings import Settings
 from services.order.settings import Settings as OrderSettings
-from underlay.topology import Plan, load_plan
+from tests.plans import shop
+from underlay.topology import Plan
 
-_DEFAULT = Path(__file__).parents[2] / "topology.yaml"
 _OWN = ("gateway", "order")
 
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return load_plan(_DEFAULT)
+    return shop.plan()
 
 
 @given(connect=st.floats(0.01, 86400))

@@ -22,7 +22,7 @@ from provision.resources.user import User
 from provision.supervisor import ProgramState, Supervisor
 from provision.system import Entry, Ledger, NotOurs, Once, System
 from underlay import durable
-from underlay.errors import Exit
+from underlay.errors import Exit, NotReady
 from underlay.process import Completed
 from underlay.topology import Timeouts
 
@@ -114,7 +114,9 @@ def test_a_question_is_asked_once_until_its_answer_is_forgotten() -> None:
 
 
 def test_password_is_the_same_for_a_role_and_differs_between_roles(tmp_path: Path) -> None:
-    path = tmp_path / "settings" / "secret"
+    path = tmp_path / "secret"
+    path.write_text("the lab's own")
+    (tmp_path / "other").write_text("another lab's")
     first = secrets.password(path, "product")
     assert secrets.password(path, "product") == first
     assert secrets.password(path, "order") != first
@@ -123,11 +125,11 @@ def test_password_is_the_same_for_a_role_and_differs_between_roles(tmp_path: Pat
     assert path.read_text().strip() not in first
 
 
-def test_only_the_owner_reads_the_secret(tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    assert len(secrets.lab_secret(path)) >= 32
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert list(tmp_path.iterdir()) == [path]
+def test_host_makes_no_secret_of_its_own(tmp_path: Path) -> None:
+    """It would be another one than the other hosts have."""
+    with pytest.raises(NotReady, match=r"the lab's secret, .*, is not there"):
+        secrets.password(tmp_path / "secret", "product")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_given_secret_is_kept(tmp_path: Path) -> None:
@@ -151,6 +153,8 @@ def test_password_file_is_for_its_owner_only(tmp_path: Path) -> None:
     supervisor = Supervisor("host1", 1, tmp_path / "socket")
     mark = Mark("phase1", 1, Places(tmp_path / "settings", tmp_path / "state", tmp_path / "run"))
     system = System("host1", mark, timeouts, Network("host1"), supervisor)
+    mark.places.settings.mkdir()
+    mark.places.secret.write_text("the lab's own")
     item = PasswordFile(tmp_path / "settings" / "phase1" / "product", "product", owner)
     assert item.observe(system) == "is missing"
     item.apply(system)

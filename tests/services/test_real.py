@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import LiteralString
@@ -37,8 +36,6 @@ pytestmark = pytest.mark.skipif(
 ORDER = {"customer_id": 7, "product_id": 2, "quantity": 1}
 ORDERS = sql.SQL("SELECT count(*) FROM orders")
 WAITING = sql.SQL("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-#: Seconds for which the database is away, and in which it is found again: after so long the pool would wait for longer.
-_LONG, _AT_ONCE = 4.0, 1.5
 STOCK = sql.SQL("SELECT stock FROM products WHERE id = 2")
 
 
@@ -167,26 +164,6 @@ def test_one_gateway_away_is_not_noticed_and_none_is_said(shop: Shop) -> None:
     until("the edge heals", lambda: _get(shop, "edge", "/api/products").status_code == 200)
 
 
-def test_a_gateway_that_hangs_is_met_once_and_then_left_alone(shop: Shop) -> None:
-    with ExitStack() as stack:
-        stack.callback(shop.freeze("gateway-1"))
-        seconds = [_get(shop, "hasty", "/api/products").elapsed.total_seconds() for _ in range(4)]
-    assert [seen for seen in seconds if seen >= real.HASTY.edge] == [pytest.approx(real.HASTY.edge, abs=0.5)], seconds
-
-
-def test_gateways_that_all_hang_are_told_of(shop: Shop) -> None:
-    def in_turn() -> bool:  # one that is known to hang is not asked
-        return len({_get(shop, "hasty", "/api/products").headers["X-Served-By"] for _ in range(2)}) == 2
-
-    until("both are asked", in_turn)
-    with ExitStack() as stack:
-        for name in ("gateway-1", "gateway-2"):
-            stack.callback(shop.freeze(name))
-        answer = _get(shop, "hasty", "/api/products")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "gateway_timeout")
-    assert answer.elapsed.total_seconds() == pytest.approx(2 * real.HASTY.edge, abs=0.5)
-
-
 def test_redis_is_killed_and_comes_back(shop: Shop) -> None:
     shop.stop("redis", signal.SIGKILL)
     for _ in range(20):
@@ -214,15 +191,6 @@ def test_the_database_is_stopped_and_comes_back(shop: Shop) -> None:
     until("orders are taken again", lambda: _get(shop, "order-1", "/health").status_code == 200)
     assert (shop.query(ORDERS), shop.query(STOCK)) == (orders, stock)
     assert _order(shop).status_code == 201
-
-
-def test_a_database_that_was_away_for_long_is_found_at_once(shop: Shop) -> None:
-    """The pool waits ever longer between its attempts, if it is let."""
-    shop.stop("postgres", signal.SIGINT)
-    started = time.monotonic()
-    until("it has been away for long", lambda: _order(shop).status_code == 503 and time.monotonic() - started > _LONG)
-    shop.start("postgres")
-    assert until("orders are taken", lambda: _order(shop).status_code == 201) < _AT_ONCE
 
 
 def test_a_password_that_cannot_be_set_is_not_in_the_log(shop: Shop, tmp_path: Path) -> None:

@@ -862,9 +862,9 @@ cat > /etc/underlay/phase1/edge-1/nginx.conf <<'END'
 # Names with an at sign and braces are filled in by whoever starts it:
 #   listen_address, port   where to listen
 #   upstream_servers       the gateways, one line each: server ADDRESS:PORT max_fails=1 fail_timeout=2s;
-#   connect_timeout        seconds for one connection attempt to a gateway
-#   gateway_timeout        seconds for one gateway, longer than it waits for those behind it
-#   customer_timeout       seconds after which no other gateway is tried
+#   connect_timeout        for one connection attempt to a gateway; each time is one of nginx's, like 2s or 500ms
+#   gateway_timeout        for one gateway, longer than it waits for those behind it
+#   customer_timeout       after which no other gateway is tried
 #   run_dir                a directory of the user that runs nginx: pid file, temporary files
 #   replica                the name of this edge in answers and logs
 # SIGQUIT stops it when the requests in flight are answered, SIGTERM at once.
@@ -1017,7 +1017,7 @@ END
 # program edge-1
 mkdir -p /etc/supervisor/conf.d
 cat > /etc/supervisor/conf.d/edge-1.conf <<'END'
-; Made by Underlay, phase1. Inputs: 8cf2b4e220e2
+; Made by Underlay, phase1. Inputs: ee44f4776d0e
 [program:edge-1]
 command=ip netns exec edge-1 /vagrant/provision/run-as shop-edge nginx -e stderr -c /etc/underlay/phase1/edge-1/nginx.conf
 directory=/

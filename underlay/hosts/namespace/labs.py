@@ -23,7 +23,7 @@ from underlay.hosts.namespace.state import (
     store,
     stored_labs,
 )
-from underlay.hosts.provisioning import tell_plan
+from underlay.hosts.provisioning import tell
 from underlay.progress import Progress, Quiet
 from underlay.topology import Plan, parse_plan, render_plan
 from underlay.wait import NotYet, until
@@ -64,7 +64,7 @@ def up(plan: Plan, image: Path, repository: Path, progress: Progress | None = No
         state = _start_missing(place, state, plan, show)
         lab = NamespaceLab(place, plan)
         # Those that were kept; and the last `up` may have been killed between its record and its hosts.
-        tell_plan(lab.hosts.values(), state.plan_text)
+        tell(lab.hosts.values(), state.plan_text, place.secret())
     return lab
 
 

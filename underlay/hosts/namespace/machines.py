@@ -17,7 +17,7 @@ from underlay.hosts import layout
 from underlay.hosts.namespace import power, wire
 from underlay.hosts.namespace.processes import Process, alive
 from underlay.hosts.namespace.state import LabState, Store
-from underlay.hosts.provisioning import tell_plan
+from underlay.hosts.provisioning import tell
 from underlay.process import Completed
 from underlay.topology import Host, Plan, differences, needing_a_start, parse_plan, render_plan
 
@@ -239,7 +239,7 @@ class NamespaceLab:
             if text != state.plan_text:
                 self.store.write(replace(state, plan_text=text))
             changed = NamespaceLab(self.store, plan)
-            tell_plan(changed.hosts.values(), text)
+            tell(changed.hosts.values(), text, self.store.secret())
         return changed
 
     def _state(self) -> LabState:

@@ -18,10 +18,10 @@ from types import MappingProxyType
 
 from underlay import durable, process
 from underlay.errors import InputError, NotReady, Problem
-from underlay.hosts.provisioning import tell_plan
+from underlay.hosts.provisioning import tell
 from underlay.hosts.vagrant import environment as vmenv
 from underlay.hosts.vagrant import handover, ssh
-from underlay.hosts.vagrant.handover import EMULATED, PLAN
+from underlay.hosts.vagrant.handover import EMULATED, PLAN, SECRET
 from underlay.hosts.vagrant.hypervisors import Hypervisor, hypervisors
 from underlay.process import Completed
 from underlay.repository import REPOSITORY
@@ -267,7 +267,7 @@ class VagrantLab:
             raise NotReady(problem)
         text = render_plan(plan)
         handover.replan(own_directory(), handover_directory(), text)
-        tell_plan(self.hosts.values(), text)
+        tell(self.hosts.values(), text, (own_directory() / SECRET).read_text())
         return replace(self, plan=plan.patient(EMULATED) if self.plan != self.recorded else plan, recorded=plan)
 
 
