@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from provision.marks import Mark
 from provision.postgres import ask
+from provision.processes import frozen
 from provision.resource import Await, Command, Feed, Found, Resource, Step
 from provision.resources.file import owner_differs
 from provision.resources.secret import PasswordFile
@@ -124,6 +126,8 @@ class Database(Resource):
         """See Resource."""
         if not any(self.sockets.glob(".s.PGSQL.*")):
             return "cannot be asked, its server is not running"
+        if any(frozen(pid) for pid in self._servers()):
+            return "cannot be asked, its server is frozen"  # the kernel takes connections for it, and nobody answers
         question = f"SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{self.name}'"  # noqa: S608 - a name of ours
         try:
             said, wanted = self._ask(system, question), f"{self._digest} {self.seal.text(system)}"
@@ -161,6 +165,12 @@ class Database(Resource):
             Command((*self._psql("postgres"), "--command", f'CREATE DATABASE "{self.name}"')),
             Feed(self._psql(self.name), self._whole),
         )
+
+    def _servers(self) -> Iterator[int]:
+        """Yield who holds the sockets: each has a lock file, whose first line is the server's pid."""
+        for lock in self.sockets.glob(".s.PGSQL.*.lock"):
+            with suppress(OSError, ValueError):  # it has just ended
+                yield int(lock.read_text(encoding="ascii").split()[0])
 
     @property
     def _digest(self) -> str:

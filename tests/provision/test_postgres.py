@@ -8,15 +8,23 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
+from provision.kernel.network import Network
+from provision.marks import Mark
 from provision.postgres import ask
+from provision.resources.postgres import Database
+from provision.resources.secret import PasswordFile
+from provision.supervisor import Supervisor
+from provision.system import System
 from tests.services.real import program
 from underlay.errors import NotReady
+from underlay.topology import Timeouts
 from underlay.wait import NotYet, until
 
 AMPLE = 30.0
@@ -102,3 +110,19 @@ def test_no_server_and_one_that_hangs_up_are_told(tmp_path: Path) -> None:
         with pytest.raises(NotReady, match=r"PostgreSQL does not answer: "):
             question(path, "SELECT 1")
         hanging_up.join()
+
+
+def test_a_frozen_server_is_named_and_not_waited_for(server: Path, tmp_path: Path) -> None:
+    timeouts = Timeouts(connect=1, command=AMPLE, ready=1, cache=1)
+    mark = Mark("phase1", 1)
+    system = System("host1", mark, timeouts, Network("host1"), Supervisor("host1", 1, tmp_path / "socket"))
+    seal = PasswordFile(tmp_path / "password", "product", "root")
+    database = Database("shop", server.parent, PORT, "SELECT 1", "program postgres-1", seal)
+    pid = int(Path(f"{server}.lock").read_text(encoding="ascii").split()[0])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        assert database.observe(system) == "cannot be asked, its server is frozen"
+        assert time.monotonic() - started < AMPLE / 2
+    finally:
+        os.kill(pid, signal.SIGCONT)
