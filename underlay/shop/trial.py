@@ -131,7 +131,6 @@ def _told(name: str) -> Told:
         case "database":
             options = {
                 "listen_addresses": _ADDRESS,
-                "unix_socket_directories": "/run/shop",
                 "hba_file": f"{_SETTINGS}/pg_hba.conf",
             }
             return Told({"DATABASE_NAME": "shop", "DATABASE_SCRIPT": f"{_SETTINGS}/database.sql"}, _settings(options))
