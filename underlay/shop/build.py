@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from underlay.image.build import check_machine
 from underlay.image.isolate import STEP_TIMEOUT
 from underlay.image.lockfile import compare_locks
 from underlay.image.store import ImageStore
-from underlay.process import run
+from underlay.process import ProgramFailed, run
 from underlay.progress import Progress
 from underlay.repository import REPOSITORY
 from underlay.shop import judge, recipe, trial
@@ -45,6 +45,8 @@ _BYTES_NEEDED = 3_000_000_000
 _AT_ONCE = 2
 #: Where archives lie in the workshop; its own disk is overlayfs, this is not.
 _ARCHIVES = "/var/lib/docker"
+#: Characters of what a builder said that a message shows.
+_TAIL = 2000
 
 
 def find_shop(*, root: Path = REPOSITORY, cache: Path | None = None) -> ShopImages | None:
@@ -209,7 +211,7 @@ def _build_all(shop: Workshop, tag: str, progress: Progress) -> None:
     """Build every image after what it stands on, two chains at a time."""
     pool = ThreadPoolExecutor(max_workers=_AT_ONCE)
     try:
-        for done in [pool.submit(_build_chain, shop, tag, chain, progress) for chain in chains()]:
+        for done in as_completed([pool.submit(_build_chain, shop, tag, chain, progress) for chain in chains()]):
             done.result()
     finally:
         # After a failure, or Ctrl-C, what still builds is not waited for: it ends with the workshop.
@@ -229,12 +231,24 @@ def chains() -> tuple[tuple[Base | Image, ...], ...]:
 def _build_chain(shop: Workshop, tag: str, chain: Sequence[Base | Image], progress: Progress) -> None:
     for part in chain:
         progress.step(f"build {part.name}")
-        if isinstance(part, Base):
-            shop.run(recipe.base_argv(part, tag=tag, materials=MATERIALS), env=recipe.build_environment())
-            continue
-        archive = f"{_ARCHIVES}/{part.name}.tar"
-        argv = recipe.image_argv(part, tag=tag, materials=MATERIALS, target=archive)
-        shop.run(argv, env=recipe.build_environment())
-        shop.run(("docker", "load", "--quiet", "--input", archive))
-        shop.run(("docker", "push", "--quiet", recipe.reference(part.repository, tag)))
-        shop.run(("rm", archive))
+        recipe_of = recipe.BASE_DOCKERFILE if isinstance(part, Base) else part.dockerfile
+        try:
+            _build_one(shop, tag, part)
+        except ProgramFailed as error:
+            done = error.completed
+            said = done.stderr[-_TAIL:].strip()
+            what = f"it was not built (exit code {done.returncode}); its builder said last:\n{said}"
+            raise NotReady(Problem(f"image shop, {part.name}", what, f"look at {recipe_of}")) from error
+
+
+def _build_one(shop: Workshop, tag: str, part: Base | Image) -> None:
+    """Build a base or an image, and put it into the registry."""
+    if isinstance(part, Base):
+        shop.run(recipe.base_argv(part, tag=tag, materials=MATERIALS), env=recipe.build_environment())
+        return
+    archive = f"{_ARCHIVES}/{part.name}.tar"
+    argv = recipe.image_argv(part, tag=tag, materials=MATERIALS, target=archive)
+    shop.run(argv, env=recipe.build_environment())
+    shop.run(("docker", "load", "--quiet", "--input", archive))
+    shop.run(("docker", "push", "--quiet", recipe.reference(part.repository, tag)))
+    shop.run(("rm", archive))

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def gather(place: Path, key: str, root: Path, progress: Progress) -> SuppliesMan
     try:
         fetched = pool.submit(_fetch_wheels, root, wheels, arch)
         made = [pool.submit(_make_tree, base, place, arch) for base in BASES]
-        packages = {package for each in made for package in each.result()}
+        packages = {package for each in as_completed(made) for package in each.result()}
         fetched.result()
     finally:
         # After a failure, or Ctrl-C, nothing new is begun; the directory goes when nobody writes in it any more.
