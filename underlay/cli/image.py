@@ -43,7 +43,7 @@ image.add_command(shop)
 def build(*, force: bool) -> None:
     """Build the image that packages.txt and requirements/image.txt describe.
 
-    One that is there already is only named. It takes about a minute on two cores, and 1 GB below the cache directory
+    One that is there already is only named. It takes about a minute on two cores, and 1.1 GB below the cache directory
     ($UNDERLAY_CACHE_DIR, else underlay below $XDG_CACHE_HOME, else ~/.cache/underlay).
 
     \b

@@ -74,6 +74,7 @@ def build_shop(
     refuse_machine(store.path)
     image = build_image(progress=progress, root=root, cache=cache)
     with _alone(cache, progress):
+        _refuse_replaced(image, cache)
         store.sweep()
         if not force and (shop := store.find(key)) is not None:
             return shop  # the other builder made them
@@ -99,6 +100,7 @@ def verify_shop(*, progress: Progress, root: Path = REPOSITORY, cache: Path | No
     refuse_machine(store.path)
     image = build_image(progress=progress, root=root, cache=cache)
     with _alone(cache, progress):
+        _refuse_replaced(image, cache)
         store.sweep()
         with store.workplace(key) as place:
             again = place / "supplies"
@@ -140,6 +142,13 @@ def refuse_machine(cache: Path) -> None:
     problems = [*preflight(), *space_problems(cache, _BYTES_NEEDED)]
     if problems:
         raise NotReady(*problems)
+
+
+def _refuse_replaced(image: HostImage, cache: Path | None) -> None:
+    """Raise NotReady when the hosts' image was removed, or built anew, before we had the lock."""
+    if ImageStore(cache).find(image.key) != image:
+        what = "it was removed or replaced just now"
+        raise NotReady(Problem(f"image {image.key}", what, "build the shop's images again: ./lab image shop"))
 
 
 def _alone(cache: Path | None, progress: Progress) -> AbstractContextManager[None]:
