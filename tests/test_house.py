@@ -32,6 +32,11 @@ ROOMS = {
     "underlay.hosts": ("underlay.topology", "underlay.needs", "underlay.packages", *COMMON),
     "underlay.image": ("underlay.topology", "underlay.artifacts", "underlay.needs", "underlay.packages", *COMMON),
     "underlay.box": ("underlay.image", "underlay.artifacts", "underlay.needs", "underlay.packages", *COMMON),
+    # It builds in a host, of the image.
+    "underlay.shop": (
+        *("underlay.topology", "underlay.hosts", "underlay.image"),
+        *("underlay.artifacts", "underlay.needs", "underlay.packages", *COMMON),
+    ),
     "underlay.cli": ("underlay",),
     "provision": ("underlay.topology", "underlay.phases", *COMMON),
     # It does to a running machine what makes an image.

@@ -14,6 +14,7 @@ from underlay import needs, packages
 from underlay.box.build import BOX_NAME, box_key, build_box, clean_boxes, list_boxes, missing_packages
 from underlay.box.store import Box, Provider
 from underlay.cli.progress import Bar
+from underlay.cli.shop import shop, shop_record, shop_table
 from underlay.image import (
     Image,
     build_image,
@@ -25,11 +26,16 @@ from underlay.image import (
     verify_image,
 )
 from underlay.repository import REPOSITORY
+from underlay.shop import ShopImages, clean_shop, list_shops, verify_shop
+from underlay.topology import Json
 
 
 @click.group()
 def image() -> None:
-    """Build, list, check and remove the image that hosts are booted from, and its boxes for Vagrant."""
+    """Build, list, check and remove the image that hosts are booted from, its boxes, and the shop's images."""
+
+
+image.add_command(shop)
 
 
 @image.command()
@@ -37,7 +43,7 @@ def image() -> None:
 def build(*, force: bool) -> None:
     """Build the image that packages.txt and requirements/image.txt describe.
 
-    One that is there already is only named. It takes about a minute on two cores, and 1 GB below the cache directory
+    One that is there already is only named. It takes about a minute on two cores, and 1.1 GB below the cache directory
     ($UNDERLAY_CACHE_DIR, else underlay below $XDG_CACHE_HOME, else ~/.cache/underlay).
 
     \b
@@ -83,7 +89,7 @@ def box(*, provider: str, force: bool) -> None:
 @image.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def list_(*, as_json: bool) -> None:
-    """List the images that are there, which labs use them, and the boxes made from them.
+    """List the images that are there, which labs use them, the boxes made from them, and the shop's images.
 
     What the present checkout describes is marked.
 
@@ -94,9 +100,9 @@ def list_(*, as_json: bool) -> None:
     """
     current = image_key(REPOSITORY)
     images = list_images()
-    boxes = list_boxes()
+    boxes, shops = list_boxes(), list_shops()
     if as_json:
-        click.echo(json.dumps([_record(item, current, boxes) for item in images], indent=2))
+        click.echo(json.dumps([_record(item, current, boxes, shops) for item in images], indent=2))
         return
     if not images:
         click.echo("no image has been built yet: ./lab image build")
@@ -110,12 +116,16 @@ def list_(*, as_json: bool) -> None:
     console.print(table)
     if boxes:
         console.print(_boxes_table(boxes, current))
+    for each in shops:
+        console.print(shop_table(each))
 
 
 @image.command()
 @click.option("--all", "all_", is_flag=True, help="Remove the current image too; refused while a lab uses one.")
 def clean(*, all_: bool) -> None:
     """Remove images that are neither current nor in use, their boxes, and what interrupted builds left.
+
+    Of the shop's images the current ones stay.
 
     What Vagrant has added stays: `vagrant box remove` takes it away.
 
@@ -125,29 +135,33 @@ def clean(*, all_: bool) -> None:
       ./lab image clean --all
     """
     keep = () if all_ else (image_key(REPOSITORY), *used_keys())
-    freed = clean_images(keep=keep) + clean_boxes(keep_images=keep)
+    freed = clean_images(keep=keep) + clean_boxes(keep_images=keep) + clean_shop(keep=not all_)
     click.echo(f"{decimal(freed)} freed")
 
 
 @image.command()
-def verify() -> None:
+@click.option("--shop", "of_shop", is_flag=True, help="The shop's images instead: each must get the same digest.")
+def verify(*, of_shop: bool) -> None:
     """Build the image again from the same inputs and compare: exit 0 if it is the same to the last bit.
 
     Exit 1 lists the files that differ, or the packages whose versions the archive has changed since. The image itself
     is compared with what was written down when it was built, and is not replaced.
 
     \b
-    Example:
+    Examples:
       ./lab image verify
+      ./lab image verify --shop
     """
     with Bar() as bar:
+        if of_shop:
+            shops = verify_shop(progress=bar)
+            click.echo(f"shop {shops.key}: built again, the same digests of {len(shops.images)} images")
+            return
         same = verify_image(progress=bar)
     click.echo(f"image {same.key}: built again, the same sha256 {same.sha256}")
 
 
-def _record(
-    item: Image, current: str, boxes: Iterable[Box]
-) -> dict[str, str | int | bool | list[str] | list[dict[str, str | int]]]:
+def _record(item: Image, current: str, boxes: Iterable[Box], shops: Iterable[ShopImages]) -> dict[str, Json]:
     return {
         "key": item.key,
         "current": item.key == current,
@@ -157,10 +171,11 @@ def _record(
         "size_bytes": item.size_bytes,
         "users": list(image_users(item)),
         "boxes": [_box_record(each) for each in boxes if each.image_key == item.key],
+        "shops": [shop_record(each) for each in shops if each.image_key == item.key],
     }
 
 
-def _box_record(item: Box) -> dict[str, str | int]:
+def _box_record(item: Box) -> dict[str, Json]:
     return {
         "name": BOX_NAME,
         "provider": item.provider.value,

@@ -28,7 +28,7 @@ from underlay.process import run
 from underlay.progress import Progress
 from underlay.repository import REPOSITORY
 
-#: Bytes that a build needs: the tree (about 0.9 GB), the packages while they are unpacked, and some room.
+#: Bytes that a build needs: the tree (about 1.1 GB), the packages while they are unpacked, and some room.
 _BYTES_NEEDED = 2_500_000_000
 #: Seconds between two looks at what mmdebstrap has written.
 _WATCH_INTERVAL = 0.2

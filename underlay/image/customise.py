@@ -16,6 +16,7 @@ UNITS_OFF = (
     "nginx.service",
     "redis-server.service",
     "postgresql.service",
+    "docker-registry.service",
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
 )
