@@ -143,6 +143,12 @@ def _file(path: str) -> str:
     return f"{path} {there.st_mode:o} {_user(there.st_uid)} {digest}"
 
 
+def _listener(line: str) -> str:
+    """Return what ss(8) says of a listener, but for its queues: what waits there is nobody's listener."""
+    words = line.split()
+    return " ".join((*words[:2], words[4]))
+
+
 @cache
 def _user(number: int) -> str:
     try:
@@ -180,7 +186,7 @@ def main() -> None:
         # After the links: a namespace is given its number when a link's peer in it is first shown.
         "namespace_ids": next(iter(_json("ip", "-j", "netns", "list")), []),
         "rules": _output("iptables-save", "-c"),
-        "listeners": sorted(" ".join(line.split()[:5]) for line in _output("ss", "-Hlntu").splitlines()),
+        "listeners": sorted(_listener(line) for line in _output("ss", "-Hlntu").splitlines()),
         "processes": list(_processes(names)),
         "files": sorted(_files()) if "files" in sys.argv[1:] else [],
         "users": [entry.pw_name for entry in pwd.getpwall() if entry.pw_gecos.startswith(_USERS)],

@@ -16,6 +16,7 @@ from acceptance.suite.cases import WITH_PASSWORD
 from acceptance.suite.shop import Shop
 from acceptance.suite.stage import Seat, Stage
 from acceptance.traffic import Attempt, outward
+from provision.shop import user
 from underlay.hosts.base import Host
 from underlay.hosts.layout import SECRET_FILE
 from underlay.topology import Plan, Program
@@ -102,10 +103,18 @@ DRIFTS: Mapping[str, Drift] = {
         lambda v: f"address {v.seat.replica.address} on {v.name}/{v.inner}",
         _routes,
     ),
+    "foreign address inside": Drift(
+        lambda v: [f"ip -n {v.name} address add {_FOREIGN} dev {v.inner}"],
+        lambda v: f"address {_FOREIGN} on {v.name}/{v.inner}",
+    ),
     "foreign address": Drift(
         lambda v: [f"ip address add {_FOREIGN} dev {v.bridge}"], lambda v: f"address {_FOREIGN} on {v.bridge}"
     ),
     "route removed": Drift(lambda v: [f"ip -n {v.name} route delete default"], lambda v: f"route {v.name}/0.0.0.0/0"),
+    "route by another link": Drift(
+        lambda v: [f"ip -n {v.name} route replace default via {v.seat.tier.gateway.ip} dev lo onlink"],
+        lambda v: f"route {v.name}/0.0.0.0/0",
+    ),
     "host parameter": Drift(
         # The kernel resets the second one when the first is written; this drift is of the first alone.
         lambda v: ["sysctl -qw net.ipv4.ip_forward=0", "sysctl -qw net.ipv4.conf.all.accept_redirects=0"],
@@ -122,6 +131,9 @@ DRIFTS: Mapping[str, Drift] = {
     ),
     "rule deleted": Drift(lambda v: ["iptables -w -D PHASE1-FROM 1"], lambda v: "iptables filter"),
     "rule added": Drift(lambda v: ["iptables -w -I PHASE1-FROM -j ACCEPT"], lambda v: "iptables filter"),
+    "rule moved": Drift(
+        lambda v: [f"iptables -w -{how} PHASE1-EGRESS -j ACCEPT" for how in "DI"], lambda v: "iptables filter"
+    ),
     "jump removed": Drift(lambda v: ["iptables -w -D FORWARD 1"], lambda v: "iptables filter"),
     "policy changed": Drift(lambda v: ["iptables -w -P FORWARD ACCEPT"], lambda v: "iptables filter"),
     "translation flushed": Drift(lambda v: ["iptables -w -t nat -F PHASE1-LEAVE"], lambda v: "iptables nat"),
@@ -141,6 +153,9 @@ DRIFTS: Mapping[str, Drift] = {
         lambda v: [f"echo server=192.0.2.1 >> {_DNS_CONFIG}"],
         lambda v: f"file {_DNS_CONFIG}",
         lambda *_: ("program dns",),  # nobody knows whether it has read the edited file
+    ),
+    "user that may log in": Drift(
+        lambda v: [f"usermod --shell /bin/sh {user(v.seat.service)}"], lambda v: f"user {user(v.seat.service)}"
     ),
     "program frozen": Drift(
         lambda v: [f"ip netns pids {v.name} | xargs kill -STOP"],
@@ -188,8 +203,15 @@ ROUNDS = (
         "program's configuration edited",
         "program that cannot start",
         "resolv.conf made anew",
+        "rule moved",
     ),
-    ("stranger's rule before ours", "jump in a stranger's chain"),
+    (
+        "stranger's rule before ours",
+        "jump in a stranger's chain",
+        "foreign address inside",
+        "route by another link",
+        "user that may log in",
+    ),
 )
 
 
@@ -317,6 +339,17 @@ def test_killed_program_is_started_again(stage: Stage, rounds: Rounds) -> None:
     _sample(stage, host, (victim,))
     left = difference(first, snapshot(host).surroundings())
     assert not left, f"{host.name}: expected: nothing is left of the killed process; seen:\n{left}"
+
+
+def test_frozen_program_goes_on_and_is_not_started_again(rounds: Rounds) -> None:
+    host, victim = rounds.host, rounds.victims[0]
+    before = host.run(["supervisorctl", "pid", victim.name]).stdout
+    host.run(["kill", "-STOP", before.strip()])
+    made = provision(host, "converge")
+    named = (made.exit_code, made.resources)
+    assert named == (0, (f"program {victim.name}",)), f"{host.name}: expected: {victim.name} is mended; seen: {made}"
+    after = host.run(["supervisorctl", "pid", victim.name]).stdout
+    assert after == before, f"{host.name}: {victim.name}: expected: process {before} goes on; seen: {after}"
 
 
 def test_other_passwords_reach_the_database_and_the_services(stage: Stage, shop: Shop) -> None:

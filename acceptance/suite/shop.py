@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from acceptance.customer import Customer
@@ -20,12 +21,26 @@ local found = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do found[#found + 1] = key .. ' ' .. redis.call('PTTL', key) end
 return found
 """
+#: Has each key go after so many milliseconds.
+_SHORTEN = "for _, key in ipairs(redis.call('KEYS', '*')) do redis.call('PEXPIRE', key, ARGV[1]) end"
 #: Writes as many values of a mebibyte as it is told. Redis makes room when a script has ended.
 _CROWD = """
 local large = string.rep('x', 1048576)
 for number = 1, tonumber(ARGV[1]) do redis.call('SET', 'crowd_' .. number, large) end
 """
 _JSON = {"Content-Type": "application/json"}
+
+
+#: Of a program's insides: its traceback, its libraries, its statements, what servers say, addresses of others.
+_INSIDES = re.compile(r"Traceback|File \"|psycopg|aiohttp|redis\.|SELECT |server closed|\d+\.\d+\.\d+\.\d+")
+
+
+def assert_nothing_shows(what: str, answer: Outcome) -> None:
+    """Fail if the body of an answer tells anything of the insides of a program."""
+    seen = _INSIDES.search(answer.body)
+    assert seen is None, (
+        f"{what}: expected: nothing of the program shows; seen: {seen[0] if seen else ''}: {answer.body}"
+    )
 
 
 class Shop:
@@ -141,8 +156,12 @@ class Shop:
 
     def cached_for(self) -> Mapping[str, int]:
         """Return the keys that the caches have, with the milliseconds that are left to each; -1 is for ever."""
-        lines = (line.split() for line in self._ask_caches("EVAL", _LEFT, "0"))
+        lines = (line.split() for line in self._ask_caches("EVAL", _LEFT, "0") if line)  # nothing is an empty line
         return {key: int(left) for key, left in lines}
+
+    def shorten_cached(self, milliseconds: int) -> None:
+        """Have all that the caches keep go sooner."""
+        self._ask_caches("EVAL", _SHORTEN, "0", str(milliseconds))
 
     def _ask_caches(self, *words: str) -> list[str]:
         caches = {service.name for service in self.caches()}
