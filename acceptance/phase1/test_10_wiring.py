@@ -10,6 +10,16 @@ from acceptance.modules import LabHost
 from acceptance.suite.stage import Seat, Stage
 from underlay.topology import Plan, Tier
 
+#: Takes a TCP port, and says by a word what came of it.
+_TAKE = """
+import socket, sys
+try:
+    socket.create_server(("", int(sys.argv[1]))).close()
+except PermissionError:
+    print("refused")
+else:
+    print("taken")
+"""
 _LOOPBACK = IPv4Interface("127.0.0.1/8")
 _ANYWHERE = IPv4Network("0.0.0.0/0")
 #: The policy rules that every network namespace has from the start (ip-rule(8)).
@@ -123,3 +133,12 @@ def test_addresses_and_routes_in_namespace(snapshots: Snapshots, seat: Seat) -> 
     seen = {(route.destination, route.via, route.link) for route in place.routes}
     assert seen == planned, f"{where}: expected the routes {planned}; seen: {seen}"
     assert place.policy == _POLICY, f"{where}: expected: the kernel's own policy rules; seen: {place.policy}"
+
+
+def test_service_may_take_no_privileged_port_below_its_own(stage: Stage, seat: Seat) -> None:
+    """It may take its own port, and those that anybody may (ip_unprivileged_port_start, ip-sysctl.rst)."""
+    below = min(seat.service.port, 1024) - 1
+    user = ["setpriv", f"--reuid={stage.user(seat)}", f"--regid={stage.user(seat)}", "--clear-groups", "--"]
+    words = [*stage.enter(seat), *user, "python3", "-c", _TAKE, str(below)]
+    seen = stage.machine(seat).run(words).stdout.strip()
+    assert seen == "refused", f"{seat.host}/{seat.name}: expected: port {below} is refused to its user; seen: {seen}"

@@ -16,7 +16,9 @@ from acceptance.modules import LabHost
 from acceptance.suite import chance
 from acceptance.suite.stage import Stage
 from acceptance.traffic import Attempt, Listener, Outcome, Prober, outward
+from underlay.hosts import layout
 from underlay.hosts.base import Host, Lab, Machine
+from underlay.hosts.find import NAMESPACE
 from underlay.topology import Plan
 
 Probers = Mapping[str, Prober]
@@ -93,6 +95,14 @@ def test_host_without_services_has_nothing_of_a_phase(snapshots: Snapshots, plan
     if not any(line.startswith(":DOCKER") for line in state.rules):  # which forwards too, once it has run
         forwards = state.root.parameters["net.ipv4.ip_forward"]
         assert forwards == "0", f"{host_name}: expected: it forwards nothing (ip_forward 0); seen: {forwards}"
+
+
+def test_host_cannot_write_to_the_repository(lab: Lab, host_name: str) -> None:
+    if lab.kind != NAMESPACE:
+        pytest.skip("a virtual machine has a copy of its own")
+    done = lab.hosts[host_name].run(["touch", f"{layout.REPOSITORY}/written-by-a-host"], check=False)
+    seen = done.stdout + done.stderr
+    assert "Read-only file system" in seen, f"{host_name}: expected: {layout.REPOSITORY} is read-only; seen: {seen}"
 
 
 @contextmanager

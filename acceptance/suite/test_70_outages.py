@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -46,7 +47,9 @@ def test_without_database_nothing_is_half_written(stage: Stage, shop: Shop) -> N
     question = f"SELECT count(*), max(id), (SELECT stock FROM products WHERE id = {product}) FROM orders"  # noqa: S608
     before = shop.query(question)
     cached = shop.wait_for(shop.get(_LIST), 200, ("x-cache", "hit")) if shop.caches() else None
+    began = time.monotonic()
     with _away(stage, databases):
+        seconds = time.monotonic() - began
         refused = shop.one(shop.order(product))
         assert refused.status == 503, f"expected: 503; seen: {refused} {refused.body}"
         assert_nothing_shows("no database", refused)
@@ -54,6 +57,9 @@ def test_without_database_nothing_is_half_written(stage: Stage, shop: Shop) -> N
             still = shop.one(shop.get(_LIST))
             seen = (still.status, still.headers.get("x-cache"), still.data)
             assert seen == (200, "hit", cached.data), f"expected: products from the cache; seen: {seen}"
+    # It ends its sessions: one that waited for them would be killed after this time, and have to recover.
+    limit = stage.plan.timeouts.ready / 4
+    assert seconds < limit, f"expected: the database stops in less than {limit:g} s; seen: {seconds:.1f} s"
     taken = shop.wait_for(shop.order(product), 201)
     after = shop.query(question)
     count, last, stock = (int(word or 0) for word in before.split("|"))
