@@ -32,7 +32,7 @@ _JSON = {"Content-Type": "application/json"}
 
 
 #: Of a program's insides: its traceback, its libraries, its statements, what servers say, addresses of others.
-_INSIDES = re.compile(r"Traceback|File \"|psycopg|aiohttp|redis\.|SELECT |server closed|\d+\.\d+\.\d+\.\d+")
+_INSIDES = re.compile(r"Traceback|File \"|psycopg|aiohttp|redis\.|SELECT |couldn't|server closed|\d+\.\d+\.\d+\.\d+")
 
 
 def assert_nothing_shows(what: str, answer: Outcome) -> None:
