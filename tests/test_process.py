@@ -267,3 +267,15 @@ def test_attached_program_answers_ctrl_c_itself() -> None:
     code = "import os, signal, sys\nsignal.signal(signal.SIGINT, lambda *_: sys.exit(9))\nos.kill(os.getppid(), 2)\n"
     code += "os.kill(os.getpid(), signal.SIGINT)\nsignal.pause()"
     assert attach(python(code), env=dict(os.environ)) == 9
+
+
+def test_exit_code_is_not_lost_to_a_signal_that_comes_when_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = os.waitpid
+
+    def waitpid(pid: int, options: int) -> tuple[int, int]:
+        ended = taken(pid, options)
+        os.kill(os.getpid(), signal.SIGINT)
+        return ended
+
+    monkeypatch.setattr(os, "waitpid", waitpid)
+    assert attach(python("raise SystemExit(9)"), env=dict(os.environ)) == 9

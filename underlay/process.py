@@ -137,7 +137,7 @@ def attach(argv: Sequence[str], *, env: Mapping[str, str] | None = None, where: 
     with process:
         while process.returncode is None:
             try:
-                process.wait()
+                _await_end(process)
             except KeyboardInterrupt as error:
                 if apart:
                     stopped = error
@@ -149,6 +149,20 @@ def attach(argv: Sequence[str], *, env: Mapping[str, str] | None = None, where: 
     if stopped is not None:
         raise stopped
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def _await_end(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a program has ended, and take its exit code.
+
+    A signal that comes just when the kernel has handed the code over would lose it (``Popen.wait`` then says 0): so the
+    program is waited for without taking the code, and the code is taken while no signal is let in.
+    """
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        process.wait()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:

@@ -21,6 +21,14 @@ _RUN, _STATE = "/run/underlay/phase1", "/var/lib/underlay/phase1"
 _LONGEST_USER = 32
 
 
+def user(seat: Seat) -> str:
+    """Return the user that a replica runs as."""
+    name = f"shop-{seat.service.name}"
+    if len(name) <= _LONGEST_USER:
+        return name
+    return f"{name[: _LONGEST_USER - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 class ByHand(Stage):
     """Named namespaces, and programs under supervisord."""
 
@@ -50,10 +58,7 @@ class ByHand(Stage):
 
     def user(self, seat: Seat) -> str:
         """Return the user of the service; a name that is too long ends in a digest of it."""
-        name = f"shop-{seat.service.name}"
-        if len(name) <= _LONGEST_USER:
-            return name
-        return f"{name[: _LONGEST_USER - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        return user(seat)
 
     def secret(self, seat: Seat) -> str:
         """Return the file of the service's password."""

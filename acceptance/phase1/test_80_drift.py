@@ -10,13 +10,13 @@ import pytest
 
 from acceptance.conftest import LastSeen
 from acceptance.kernel import difference, snapshot
+from acceptance.phase1.stage import user
 from acceptance.provisioning import Report, provision
 from acceptance.suite import flows
 from acceptance.suite.cases import WITH_PASSWORD
 from acceptance.suite.shop import Shop
 from acceptance.suite.stage import Seat, Stage
 from acceptance.traffic import Attempt, outward
-from provision.shop import user
 from underlay.hosts.base import Host
 from underlay.hosts.layout import SECRET_FILE
 from underlay.topology import Plan, Program
@@ -155,7 +155,7 @@ DRIFTS: Mapping[str, Drift] = {
         lambda *_: ("program dns",),  # nobody knows whether it has read the edited file
     ),
     "user that may log in": Drift(
-        lambda v: [f"usermod --shell /bin/sh {user(v.seat.service)}"], lambda v: f"user {user(v.seat.service)}"
+        lambda v: [f"usermod --shell /bin/sh {user(v.seat)}"], lambda v: f"user {user(v.seat)}"
     ),
     "program frozen": Drift(
         lambda v: [f"ip netns pids {v.name} | xargs kill -STOP"],
