@@ -270,12 +270,19 @@ def test_attached_program_answers_ctrl_c_itself() -> None:
 
 
 def test_exit_code_is_not_lost_to_a_signal_that_comes_when_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = os.waitpid
+    taken, ends = os.waitpid, threading.Event()
+    other = threading.Thread(target=ends.wait)  # it may be the one that the kernel gives the signal to
 
     def waitpid(pid: int, options: int) -> tuple[int, int]:
         ended = taken(pid, options)
         os.kill(os.getpid(), signal.SIGINT)
+        ends.wait(0.05)  # until whoever was given the signal has said so
         return ended
 
     monkeypatch.setattr(os, "waitpid", waitpid)
-    assert attach(python("raise SystemExit(9)"), env=dict(os.environ)) == 9
+    other.start()
+    try:
+        assert attach(python("raise SystemExit(9)"), env=dict(os.environ)) == 9
+    finally:
+        ends.set()
+        other.join()

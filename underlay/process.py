@@ -134,35 +134,26 @@ def attach(argv: Sequence[str], *, env: Mapping[str, str] | None = None, where: 
     except (FileNotFoundError, PermissionError) as error:
         raise _missing(words, where) from error
     stopped: KeyboardInterrupt | None = None
+    ended: os.waitid_result | None = None
     with process:
-        while process.returncode is None:
+        while ended is None or process.returncode is None:
             try:
-                _await_end(process)
+                # Looked at before it is taken: a signal that comes just when the kernel hands an exit code over would
+                # lose it, and Popen.wait would say 0.
+                ended = ended or os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+                process.wait()
             except KeyboardInterrupt as error:
                 if apart:
-                    stopped = error
-                    process.send_signal(signal.SIGINT)
+                    stopped, number = error, int(signal.SIGINT)
                 elif isinstance(error, Stopped):
-                    stopped = error
-                    process.send_signal(error.number)
-                # Else the program got the same Ctrl-C; its answer counts, not ours.
+                    stopped, number = error, int(error.number)
+                else:
+                    continue  # the program got the same Ctrl-C; its answer counts, not ours
+                if ended is None:
+                    os.kill(process.pid, number)  # Popen.send_signal would take the exit code of one that has ended
     if stopped is not None:
         raise stopped
-    return process.returncode if process.returncode >= 0 else 128 - process.returncode
-
-
-def _await_end(process: subprocess.Popen[bytes]) -> None:
-    """Wait until a program has ended, and take its exit code.
-
-    A signal that comes just when the kernel has handed the code over would lose it (``Popen.wait`` then says 0): so the
-    program is waited for without taking the code, and the code is taken while no signal is let in.
-    """
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        process.wait()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:
