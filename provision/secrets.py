@@ -7,6 +7,7 @@ import hmac
 from pathlib import Path
 
 from underlay.errors import NotReady, Problem
+from underlay.phases import PHASES
 
 #: Of a password's file: its owner reads it. Nobody writes it but root, who asks no mode.
 PASSWORD_MODE = 0o400
@@ -18,7 +19,7 @@ def lab_secret(path: Path) -> bytes:
         return path.read_bytes().strip()
     except FileNotFoundError:
         what = "the lab's secret, from which all passwords are derived, is not there"
-        hint = "the workstation gives it to the host again with the next: ./lab converge"
+        hint = f"have the workstation give it to this host again: ./lab converge {PHASES[0]}"
         raise NotReady(Problem(str(path), what, hint)) from None
 
 
