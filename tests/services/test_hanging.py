@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -14,20 +12,8 @@ import requests
 from tests.services import real
 from tests.services.real import Shop, until
 
-pytestmark = pytest.mark.skipif(
-    bool(real.missing_programs()), reason=f"not on this machine: {', '.join(real.missing_programs())}"
-)
-
 #: Seconds for which the database is away, and in which it is found again: after so long the pool would wait for longer.
 _LONG, _AT_ONCE = 4.0, 1.5
-
-
-@pytest.fixture(scope="module")
-def shop() -> Iterator[Shop]:
-    made = real.make_shop()
-    yield made
-    made.stop_all()
-    shutil.rmtree(made.place)
 
 
 def _get(shop: Shop, name: str, path: str) -> requests.Response:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import signal
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -29,22 +27,10 @@ from services.common.settings import DatabaseSettings
 from tests.services import contract, real
 from tests.services.real import Shop, until
 
-pytestmark = pytest.mark.skipif(
-    bool(real.missing_programs()), reason=f"not on this machine: {', '.join(real.missing_programs())}"
-)
-
 ORDER = {"customer_id": 7, "product_id": 2, "quantity": 1}
 ORDERS = sql.SQL("SELECT count(*) FROM orders")
 WAITING = sql.SQL("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
 STOCK = sql.SQL("SELECT stock FROM products WHERE id = 2")
-
-
-@pytest.fixture(scope="module")
-def shop() -> Iterator[Shop]:
-    made = real.make_shop()
-    yield made
-    made.stop_all()
-    shutil.rmtree(made.place)
 
 
 @pytest.fixture(autouse=True)
