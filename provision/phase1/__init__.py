@@ -8,6 +8,7 @@ from provision.phase1.facts import Facts, gather
 from provision.phases import Definition
 from provision.resource import Kind, Phase
 from provision.resources import file, ip, link, namespace, postgres, program, rules, secret, sysctl, user
+from provision.router import host_parameters
 from underlay.topology import Plan
 
 MARK = Mark("phase1", 1)
@@ -21,7 +22,7 @@ def build(plan: Plan, host: str, facts: Facts) -> Phase:
         MARK,
         (
             network.guard(plan, host, MARK),
-            network.host_parameters(),
+            host_parameters(),
             network.bridges(plan, host),
             network.namespaces(plan, host, MARK),
             network.neighbours(plan, host, facts),

@@ -1,65 +1,51 @@
-"""The plan's flows as iptables rules for one host. Pure: the plan in, rules out.
-
-Five chains in the filter table: who comes into the host from a tier (GUARD), what is forwarded FROM a tier and from
-elsewhere TO one, what may leave the lab (EGRESS), and the one place where packets are refused and counted (DENY). Only
-packets that come from a bridge of ours, or go to one, are led into them: what the host's other networks do is not ours
-to accept. Rules are written as iptables-save writes them, so that they can be compared.
-"""
+"""The plan's flows in phase 1, and the translation of addresses there. Pure: the plan in, rules out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
+from provision import guard
+from provision.guard import Door, Ground, Way
 from provision.marks import Mark
 from provision.resources.rules import Chain, Jump, Table
-from underlay.topology import Plan, Published, Replica, Service
+from underlay.topology import Plan, Published, Replica, Service, flow_pairs
 
 _DNS = 53
-_ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
 
 
 def tables(plan: Plan, host: str, mark: Mark) -> tuple[Table, ...]:
-    """Return the filter and nat tables of a host."""
-    return (_filter(plan, host, mark), _nat(plan, host, mark))
+    """Return the tables of a host: the guard's two, and nat."""
+    ground = _ground(plan, host)
+    return (guard.last(ground, mark), guard.polite(ground, mark), _nat(plan, host, mark))
 
 
-def _filter(plan: Plan, host: str, mark: Mark) -> Table:
-    def chain(name: str) -> str:
-        return mark.chain + name
-
+def _ground(plan: Plan, host: str) -> Ground:
     tiers = plan.tiers_on(host)
-    deny = f"-j {chain('DENY')}"
-    guard = [_ESTABLISHED]
-    for tier in tiers:
-        guard += [
-            f"-d {tier.gateway.ip}/32 -i {tier.bridge} -p {protocol} -m {protocol} --dport {_DNS} -j ACCEPT"
-            for protocol in ("udp", "tcp")
-        ]
-
     local = {service.name for service in plan.services_on(host)}
-    from_tier = [_ESTABLISHED, *(rule for source, rule in _flows(plan) if source in local)]
-    to_tier = [_ESTABLISHED, *(rule for source, rule in _flows(plan) if source not in local)]
-    from_tier += [f"-s {item.ip}/32 -j {chain('EGRESS')}" for item in _may_leave(plan, host)]
-
     published = [(entry, plan.service(entry.service)) for entry in plan.published if entry.host == host]
-    accept = [rule for entry, service in published for rule in _published_accept(entry, service)]
-    egress = [*accept, *(f"-d {tier.subnet} {deny}" for tier in plan.tiers), "-j ACCEPT"]
-    return Table(
-        "filter",
-        (
-            Chain(chain("GUARD"), (*guard, deny)),
-            Chain(chain("FROM"), (*from_tier, deny)),
-            Chain(chain("TO"), (*to_tier, *accept, deny)),
-            Chain(chain("EGRESS"), tuple(egress)),
-            Chain(chain("DENY"), ("-p tcp -j REJECT --reject-with tcp-reset", "-j DROP")),
+    return Ground(
+        bridges=tuple(tier.bridge for tier in tiers),
+        ways=tuple(
+            Way(
+                source.ip,
+                replica.ip,
+                target.port,
+                f"{source.name} to {replica.name}",
+                _bridge(plan, source) if source.service in local else None,
+            )
+            for source, target, replica in flow_pairs(plan)
         ),
-        (
-            *(Jump("INPUT", chain("GUARD"), f"-i {tier.bridge}") for tier in tiers),
-            *(Jump("FORWARD", chain("FROM"), f"-i {tier.bridge}") for tier in tiers),
-            *(Jump("FORWARD", chain("TO"), f"-o {tier.bridge}") for tier in tiers),
+        leaving=tuple(replica.ip for replica in _may_leave(plan, host)),
+        doors=tuple(
+            Door(entry.port, replica.ip, service.port) for entry, service in published for replica in service.replicas
         ),
-        (("FORWARD", "DROP"),),
+        inside=plan.inside,
+        reachable=tuple(
+            f"-d {tier.gateway.ip}/32 -i {tier.bridge} -p {protocol} -m {protocol} --dport {_DNS}"
+            for tier in tiers
+            for protocol in ("udp", "tcp")
+        ),
     )
 
 
@@ -95,30 +81,14 @@ def _nat(plan: Plan, host: str, mark: Mark) -> Table:
     )
 
 
+def _bridge(plan: Plan, replica: Replica) -> str:
+    return plan.tier(plan.service(replica.service).tier).bridge
+
+
 def _may_leave(plan: Plan, host: str) -> Iterator[Replica]:
     for service in plan.services_on(host):
         if service.egress:
             yield from service.replicas
-
-
-def _flows(plan: Plan) -> Iterator[tuple[str, str]]:
-    """Each allowed pair of replicas as the name of the source service and a rule."""
-    for flow in plan.flows:
-        target = plan.service(flow.target)
-        for source in plan.service(flow.source).replicas:
-            for replica in target.replicas:
-                yield flow.source, _allow(source, replica, target.port)
-
-
-def _allow(source: Replica, target: Replica, port: int) -> str:
-    comment = f'-m comment --comment "{source.name} to {target.name}"'
-    return f"-s {source.ip}/32 -d {target.ip}/32 -p tcp -m tcp --dport {port} {comment} -j ACCEPT"
-
-
-def _published_accept(entry: Published, service: Service) -> Iterator[str]:
-    for replica in service.replicas:
-        match = f"-m conntrack --ctstate DNAT --ctorigdstport {entry.port}"
-        yield f"-d {replica.ip}/32 -p tcp -m tcp --dport {service.port} {match} -j ACCEPT"
 
 
 def _published_dnat(entry: Published, service: Service) -> Iterator[str]:

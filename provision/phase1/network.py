@@ -19,7 +19,6 @@ from provision.resources.sysctl import Sysctl
 from underlay.topology import Plan, Replica, Service, Tier
 
 _DEFAULT = IPv4Network("0.0.0.0/0")
-_BRIDGED_HINT = "load the kernel module br_netfilter: modprobe br_netfilter"
 
 
 def guard(plan: Plan, host: str, mark: Mark) -> Section:
@@ -28,28 +27,11 @@ def guard(plan: Plan, host: str, mark: Mark) -> Section:
         "The guard, before there is a road",
         "Rules first, so that no packet is ever forwarded without them. Everything is denied but the plan's flows. "
         "Chains of our own hang on the kernel's, each only for packets that come from a bridge of ours or go to one: "
-        "in one table those for what comes into the host and what passes through it, in the other those that rewrite "
-        "addresses. Docker's rules stand at the same hooks; ours come first, and leave its packets alone.",
+        "in the filter table those for what comes into the host and what passes through it, in the nat table those "
+        "that rewrite addresses. Whoever inserts a rule before ours decides first, as Docker does whenever it starts. "
+        "So the guard stands a second time in the security table, which packets pass after the filter table: what "
+        "somebody accepts too much there is dropped here.",
         firewall.tables(plan, host, mark),
-    )
-
-
-def host_parameters() -> Section:
-    """Return the settings that make the host a router."""
-    return Section(
-        "The host becomes a router",
-        "ip_forward lets packets pass between links. bridge-nf-call-iptables shows bridged frames to iptables: without "
-        "it a rule between two ports of one bridge looks right and never matches. Redirects are turned off, since a "
-        "neighbour that is told a shorter way would go around the address translation. A router takes none either: the "
-        "kernel sees to that when ip_forward is written, so what the host had is written down before.",
-        (
-            Sysctl(None, "net.bridge.bridge-nf-call-iptables", "1", missing_hint=_BRIDGED_HINT),
-            Sysctl(None, "net.ipv4.conf.all.send_redirects", "0"),
-            Sysctl(None, "net.ipv4.conf.default.send_redirects", "0"),
-            # Before ip_forward, which resets it in either direction (inet_forward_change, net/ipv4/devinet.c).
-            Sysctl(None, "net.ipv4.conf.all.accept_redirects", "0"),
-            Sysctl(None, "net.ipv4.ip_forward", "1"),
-        ),
     )
 
 

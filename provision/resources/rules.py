@@ -9,12 +9,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network
+from itertools import pairwise
 
 from provision.marks import COMMENT, Mark
 from provision.resource import Feed, Found, Resource, Step
 from provision.system import System
 
 _LEDGER = "policy "
+#: How a jump into a chain of Docker's is written.
+_TO_DOCKER = " -j DOCKER"
+#: How a rule ends that gives packets the host's own address.
+_MASQUERADE = "-j MASQUERADE"
+#: The kernel's own chains, which are always there.
+_BUILT_IN = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ class Table(Resource):
             planned = [jump.words(system.mark) for jump in self.jumps if jump.source == source]
             if found != planned:
                 return f"{source} leads to ours by {found or 'nothing'}, planned {planned or 'nothing'}"
-            if found and (first := _before_ours(seen.rules[source], found)):
+            if found and (first := _before_ours(seen.rules[source], found, self._scope)):
                 return f"{source} asks a rule of others before it leads to ours: {first}"
         return self._policy_differs(seen, system)
 
@@ -102,6 +110,12 @@ class Table(Resource):
     def _text(self, mark: Mark, seen: _Saved) -> str:
         lines = [f"*{self.table}", *(f":{name} {policy} [0:0]" for name, policy in self.policies)]
         lines += [f":{chain.name} - [0:0]" for chain in self.chains]
+        # A chain of others that is not there yet. One that is there would be emptied by this line.
+        lines += [
+            f":{source} - [0:0]"
+            for source in dict.fromkeys(jump.source for jump in self.jumps)
+            if source not in _BUILT_IN | seen.rules.keys()
+        ]
         for source in _of_others(seen, mark):
             lines += [f"-D {source} {rule}" for rule in _our_jumps(seen, source, mark)]
         lines += [f"-A {chain.name} {rule}" for chain in self.chains for rule in chain.rules]
@@ -111,6 +125,14 @@ class Table(Resource):
         gone = [name for name in seen.rules if name.startswith(mark.chain) and name not in wanted]
         lines += [f"-F {name}" for name in gone] + [f"-X {name}" for name in gone]
         return "\n".join([*lines, "COMMIT", ""])
+
+    @property
+    def _scope(self) -> _Scope:
+        """What our rules are about: the links whose packets are led to them, and the addresses that they name."""
+        return _Scope(
+            frozenset(link for jump in self.jumps for link in _links(jump.match)),
+            frozenset(found for chain in self.chains for rule in chain.rules for found in _networks(rule)),
+        )
 
     def _policy_differs(self, seen: _Saved, system: System) -> str | None:
         held = system.ledger.held(system.mark.phase) if self.policies else {}
@@ -196,10 +218,47 @@ def _our_jumps(seen: _Saved, source: str, mark: Mark) -> list[str]:
     return [rule for rule in seen.rules.get(source, ()) if f"--comment {comment}" in rule]
 
 
-def _before_ours(rules: Sequence[str], ours: Sequence[str]) -> str | None:
-    """Return the first rule with words that stands before one of ours and is of no phase; None if there is none."""
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """The links and addresses that rules are about."""
+
+    links: frozenset[str]
+    networks: frozenset[IPv4Network]
+
+
+def _before_ours(rules: Sequence[str], ours: Sequence[str], scope: _Scope) -> str | None:
+    """Return the first rule that stands before one of ours and may decide about its packets; None if there is none.
+
+    Those of phases do not, nor those of Docker, which puts its own first whenever it starts: they are about its own
+    links. What they accept too much, the security table does not (provision/guard.py).
+    """
     last = max(number for number, rule in enumerate(rules) if rule in ours)
-    return next((rule for rule in rules[:last] if rule and f'--comment "{COMMENT}' not in rule), None)
+    return next((rule for rule in rules[:last] if rule and _may_decide(rule, scope)), None)
+
+
+def _may_decide(rule: str, scope: _Scope) -> bool:
+    if f'--comment "{COMMENT}' in rule or _TO_DOCKER in f" {rule}":
+        return False
+    if rule.endswith(_MASQUERADE) and (sources := _networks(rule, "-s")):  # of a network's own packets
+        return any(source.overlaps(network) for source in sources for network in scope.networks)
+    named = _links(rule)
+    return not named or bool(named & scope.links)
+
+
+def _networks(rule: str, *options: str) -> frozenset[IPv4Network]:
+    """Return the networks that a rule names, by these options (all: by source and by destination)."""
+    wanted = options or ("-s", "-d")
+    return frozenset(IPv4Network(word) for option, word in pairwise(rule.split()) if option in wanted)
+
+
+def _links(rule: str) -> frozenset[str]:
+    """Return the links that a rule's packets must come from or go to."""
+    words = rule.split()
+    return frozenset(
+        link
+        for number, (option, link) in enumerate(pairwise(words))
+        if option in {"-i", "-o"} and words[number - 1 : number] != ["!"]
+    )
 
 
 def _compare(chain: Chain, seen: tuple[str, ...] | None) -> str | None:

@@ -81,7 +81,10 @@ def verdict(table: Table, mark: Mark, hook: str, packet: Packet) -> str:
         for rule in rules:
             if not matches(rule, packet):
                 continue
-            target = options(rule)["-j"]
+            words = options(rule)
+            if "-g" in words:  # whoever returns from there returns from here
+                return walk(chains[words["-g"]])
+            target = words["-j"]
             if target == "RETURN":
                 return None
             decided = target if target in BUILTIN else walk(chains[target])
@@ -105,11 +108,12 @@ def assert_canonical(rule: str) -> None:
     words = shlex.split(rule)
     names = [word for word in words[::2] if word != "-m"]
     known = [name for name in names if name in _ORDER]
-    assert set(names) <= {*_ORDER, *_MODULE, *_TARGET, "-j"}, rule
+    ends = "-g" if "-g" in names else "-j"
+    assert set(names) <= {*_ORDER, *_MODULE, *_TARGET, ends}, rule
     assert known == sorted(known, key=_ORDER.index), rule
     assert names[: len(known)] == known, rule
-    assert "-j" in names, rule
-    assert set(names[names.index("-j") + 1 :]) <= _TARGET, rule
+    assert ends in names, rule
+    assert set(names[names.index(ends) + 1 :]) <= _TARGET, rule
     assert len(set(names)) == len(names), rule
     for name in ("-s", "-d"):
         if network := options(rule).get(name):

@@ -151,6 +151,12 @@ class Plan:
     tunnel: Tunnel
     timeouts: Timeouts
 
+    @property
+    def inside(self) -> tuple[IPv4Network, ...]:
+        """All ranges that the lab has for what stands on its hosts: who may leave the lab does not come into these."""
+        tiers = tuple(tier.subnet for tier in self.tiers)
+        return (*tiers, self.pools.docker, self.pools.swarm, self.tunnel.subnet)
+
     def host(self, name: str) -> Host:
         """Return the host of that name; KeyError if there is none."""
         return _named(self.hosts, name)
