@@ -71,7 +71,7 @@ def plan_texts(draw: st.DrawFn) -> str:
             flows += [f"{name} -> {target}" for target in draw(st.sets(st.sampled_from(targets), min_size=1))]
         services[name] = service
     public = [name for name, service in services.items() if service["program"] in {"nginx", "gateway"}]
-    ports = draw(st.lists(st.integers(8000, 65535), max_size=3, unique=True))
+    ports = draw(st.lists(st.integers(8000, 8999), max_size=3, unique=True))
     wanted = [(port, draw(st.sampled_from(public))) for port in ports]
     seconds = st.one_of(st.integers(1, 3600), st.floats(0.01, 86400).map(lambda value: round(value, 3)))
     tunnel = {
@@ -87,7 +87,7 @@ def plan_texts(draw: st.DrawFn) -> str:
             for host, number in zip(hosts, numbers[1:], strict=False)
         },
         "underlay": {"subnet": str(wire), "gateway": str(wire[numbers[0]]), "mtu": draw(st.integers(576, 9000))},
-        "pools": {name: str(ranges.take(draw(st.integers(16, 24)))) for name in ("docker", "swarm")},
+        "pools": {name: str(ranges.take(draw(st.integers(16, 20)))) for name in ("docker", "swarm")},
         "tiers": {tier: {"subnet": str(ranges.take(draw(st.integers(14, 24))))} for tier in tiers},
         "services": services,
         "flows": flows,

@@ -8,6 +8,7 @@
 
 from underlay.topology.compare import differences, needing_a_start
 from underlay.topology.derive import dns_names, flow_pairs
+from underlay.topology.docker import Attachment, Containers, in_containers
 from underlay.topology.load import load_plan, parse_plan
 from underlay.topology.model import (
     Flow,
@@ -26,6 +27,8 @@ from underlay.topology.model import (
 from underlay.topology.render import Json, plan_as_json, render_plan
 
 __all__ = [
+    "Attachment",
+    "Containers",
     "Flow",
     "Host",
     "Json",
@@ -42,6 +45,7 @@ __all__ = [
     "differences",
     "dns_names",
     "flow_pairs",
+    "in_containers",
     "load_plan",
     "needing_a_start",
     "parse_plan",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from underlay.topology.check_addresses import check_addresses
 from underlay.topology.derive import bridge_name, link_name, replica_name
+from underlay.topology.docker import PORT_STEP, REGISTRY_PORT, NoRoomError, in_containers
 from underlay.topology.draft import Draft, ServiceDraft
-from underlay.topology.model import Program
+from underlay.topology.model import Plan, Program
 from underlay.topology.notes import Notes, join, show, suggest
 
 #: Whom a program cannot work without.
@@ -23,7 +24,14 @@ _LEAST_HOSTS = 2
 #: Ports of a Linux bridge: BR_MAX_PORTS is 1024 (linux net/bridge/br_private.h); some are left for other links.
 _MOST_PORTS = 1000
 #: TCP ports that a host itself listens on, now or in a later phase (Swarm's: docs.docker.com/engine/swarm).
-_HOST_PORTS = {22: "sshd", 53: "the DNS server", 2377: "Swarm's managers", 7946: "Swarm's nodes"}
+_HOST_PORTS = {
+    22: "sshd",
+    53: "the DNS server",
+    2377: "Swarm's managers",
+    REGISTRY_PORT: "the registry of phase 2",
+    7946: "Swarm's nodes",
+}
+_LAST_PORT = 65535
 _RESERVED = "localhost"
 
 
@@ -36,8 +44,19 @@ def check(notes: Notes, draft: Draft) -> None:
     if _check_flows(notes, draft):
         _check_needs(notes, draft)
     _check_published(notes, draft)
+    _check_published_by_docker(notes, draft)
     _check_names(notes, draft)
     _check_interfaces(notes, draft)
+
+
+def check_rooms(notes: Notes, draft: Draft, plan: Plan) -> None:
+    """Note what shows only in a plan that is good in itself: that its networks do not fit into Docker's pool."""
+    try:
+        in_containers(plan)
+    except NoRoomError as error:
+        pool = draft.pools.docker
+        what = f"pools.docker {plan.pools.docker} has no room for the networks of phase 2: {error}"
+        notes.add(pool.line if pool else 1, what, "give it a shorter prefix, such as /16")
 
 
 def _check_hosts(notes: Notes, draft: Draft) -> None:
@@ -166,6 +185,29 @@ def _check_published(notes: Notes, draft: Draft) -> None:
             if service.program and service.program.value not in _PUBLIC:
                 what = f"publish: service {name.value} runs program {service.program.value}; expected nginx or gateway"
                 notes.add(name.line, what, "only these two answer to the world; publish one that leads to it")
+
+
+def _check_published_by_docker(notes: Notes, draft: Draft) -> None:
+    """Docker publishes each port, too, all of them on one host, under another number."""
+    taken = {(entry.host.value, entry.port.value): entry.port.line for entry in draft.published
+             if entry.host and entry.port}  # fmt: skip
+    host = draft.published[0].host if draft.published else None
+    seen: dict[int, int] = {}
+    for entry in draft.published:
+        if host is None or entry.host is None or entry.port is None:
+            continue
+        port, line = entry.port.value + PORT_STEP, entry.port.line
+        what = f"publish: phase 2 publishes {entry.port.value} as {port} of {host.value}"
+        if port > _LAST_PORT:
+            notes.add(line, f"{what}, but there is no port above {_LAST_PORT}", "choose a lower one, such as 8080")
+        elif port in _HOST_PORTS:
+            notes.add(line, f"{what}, which belongs to {_HOST_PORTS[port]}", "choose another, such as 8080")
+        elif (host.value, port) in taken:
+            notes.add(line, f"{what}, which line {taken[host.value, port]} publishes", "choose another, such as 8080")
+        elif port in seen and (entry.host.value, entry.port.value) != (host.value, entry.port.value):
+            what += f", as it does with line {seen[port]}"
+            notes.add(line, what, "choose another number: Docker has all containers on one host")
+        seen.setdefault(port, line)
 
 
 def _check_names(notes: Notes, draft: Draft) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from underlay.errors import InputError, Problem
-from underlay.topology.check import check
+from underlay.topology.check import check, check_rooms
 from underlay.topology.derive import build
 from underlay.topology.draft import read
 from underlay.topology.model import Plan
@@ -76,7 +76,10 @@ def _plan(root: yaml.MappingNode, source: str) -> Plan:
     draft = read(notes, root)
     check(notes, draft)
     notes.finish()
-    return build(draft)
+    plan = build(draft)
+    check_rooms(notes, draft, plan)
+    notes.finish()
+    return plan
 
 
 def _compose_quickly(text: str) -> yaml.Node | None:

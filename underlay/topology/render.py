@@ -8,6 +8,7 @@ from typing import TypeAlias
 import yaml
 
 from underlay.topology.derive import dns_names, flow_pairs
+from underlay.topology.docker import in_containers
 from underlay.topology.model import Plan, Service
 
 #: What :mod:`json` can write.
@@ -87,6 +88,7 @@ def plan_as_json(plan: Plan) -> dict[str, Json]:
             }
             for tier in plan.tiers
         ],
+        "docker": _docker_as_json(plan),
         "services": [_service_as_json(plan, service) for service in plan.services],
         "flows": [
             {
@@ -129,6 +131,27 @@ def _service(plan: Plan, service: Service) -> Json:
         "first": int(service.replicas[0].ip) - int(subnet.network_address),
         "replicas": len(service.replicas),
         "egress": service.egress,
+    }
+
+
+def _docker_as_json(plan: Plan) -> Json:
+    containers = in_containers(plan)
+    return {
+        "host": containers.host,
+        "networks": [
+            {
+                "name": tier.name,
+                "subnet": str(tier.subnet),
+                "gateway": str(tier.gateway),
+                "bridge": tier.bridge,
+                "internal": containers.internal(tier),
+            }
+            for tier in containers.plan.tiers
+        ],
+        "containers": {
+            name: {item.tier: str(item.address) for item in every} for name, every in containers.attachments.items()
+        },
+        "publish": [{"port": entry.port, "service": entry.service} for entry in containers.plan.published],
     }
 
 
