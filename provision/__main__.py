@@ -7,20 +7,20 @@ import fcntl
 import hashlib
 import json
 import os
-import pwd
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from provision import engine, secrets
+from provision import certificates, engine, secrets
 from provision.engine import Difference
 from provision.explain import explain
 from provision.kernel.network import Network
 from provision.marks import Mark, Places
 from provision.phases import Registered, definition
 from provision.resource import Phase
+from provision.resources.file import owner_ids
 from provision.supervisor import Supervisor
 from provision.system import System
 from underlay import durable
@@ -93,13 +93,29 @@ def _parser() -> argparse.ArgumentParser:
     secret.add_argument("role")
     secret.add_argument("path", type=Path)
     secret.add_argument("--owner", default="root")
+    text = "write a certificate of the lab's, or the key of one, into a file"
+    certificate = verbs.add_parser("certificate", help=text, description=text)
+    certificate.add_argument("what", choices=[kind.value for kind in certificates.Kind])
+    certificate.add_argument("name", help="the host's name that it is for")
+    certificate.add_argument("path", type=Path)
+    certificate.add_argument("--address", action="append", default=[], help="an address that it is for, too")
+    certificate.add_argument("--owner", default="root")
+    certificate.add_argument("--headline", required=True, help="the line that the file begins with")
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
     match options.verb:
         case "secret":
-            return _secret(options.role, options.path, options.owner)
+            return _secret(lambda: secrets.password(_PLACES.secret, options.role), options.path, options.owner)
+        case "certificate":
+            paper = certificates.Paper(certificates.Kind(options.what), options.name, tuple(options.address))
+            return _secret(
+                lambda: f"{options.headline}\n{paper.text(_PLACES.secret)}",
+                options.path,
+                options.owner,
+                paper.kind.mode,
+            )
         case "status":
             return _status()
     plan, host = _plan(options.plan), _host_name()
@@ -247,15 +263,14 @@ def _boot() -> int:
     return max((_answer(parser.parse_args(("converge", name))) for name in _on()), default=int(Exit.GOOD))
 
 
-def _secret(role: str, path: Path, owner: str) -> int:
+def _secret(text: Callable[[], str], path: Path, owner: str, mode: int = secrets.PASSWORD_MODE) -> int:
     try:
-        entry = pwd.getpwnam(owner)
+        ids = owner_ids(owner)
     except KeyError:
         hint = "name a user of this host; a phase makes one for each service"
         raise InputError(Problem("--owner", f"there is no user {owner}", hint)) from None
-    text = secrets.password(_PLACES.secret, role)
     path.parent.mkdir(parents=True, exist_ok=True)
-    durable.replace(path, text, mode=secrets.PASSWORD_MODE, owner=(entry.pw_uid, entry.pw_gid))
+    durable.replace(path, text(), mode=mode, owner=ids)
     return int(Exit.GOOD)
 
 

@@ -21,6 +21,8 @@ class Places:
     settings: Path = Path("/etc/underlay")
     state: Path = Path("/var/lib/underlay")
     run: Path = Path("/run/underlay")
+    shop: Path = Path("/srv/underlay/shop")
+    """The shop's images, as the workstation built them: `registry/` and `manifest.json`, read-only."""
 
     @property
     def secret(self) -> Path:

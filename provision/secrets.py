@@ -25,4 +25,9 @@ def lab_secret(path: Path) -> bytes:
 
 def password(path: Path, role: str) -> str:
     """Return the password of a role: HMAC-SHA256 (RFC 2104) of its name under the lab's secret at ``path``."""
-    return hmac.new(lab_secret(path), role.encode(), hashlib.sha256).hexdigest()
+    return derived(path, role).hex()
+
+
+def derived(path: Path, purpose: str) -> bytes:
+    """Return 32 bytes that are for one purpose alone, the same on every host of the lab."""
+    return hmac.new(lab_secret(path), purpose.encode(), hashlib.sha256).digest()

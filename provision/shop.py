@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from string import Template
 
@@ -195,22 +196,22 @@ def postgres_options(service: Service, site: Site, access: Path, users: Path) ->
     return tuple(word for name, value in options.items() for word in ("-c", f"{name}={value}"))
 
 
-def postgres_access(plan: Plan, service: Service) -> str:
-    """Return pg_hba.conf: each replica that may connect is let in from its own address, under its own role.
+def postgres_access(plan: Plan, service: Service, address: Callable[[Replica], IPv4Address]) -> str:
+    """Return pg_hba.conf: each replica that may connect is let in from its own ``address``, under its own role.
 
     https://www.postgresql.org/docs/current/auth-pg-hba-conf.html; root comes in as superuser to make the database.
     """
     clients = [
-        f"host {DATABASE} {role(source)} {item.ip}/32 scram-sha-256"
+        f"host {DATABASE} {role(source)} {address(item)}/32 scram-sha-256"
         for source, item in plan.replicas()
         if role(source) and plan.allows(source.name, service.name)
     ]
     return "\n".join(("local all postgres peer map=lab", *clients, ""))
 
 
-def postgres_users(service: Service) -> str:
+def postgres_users(*users: str) -> str:
     """Return pg_ident.conf: which users of the system are the superuser."""
-    return f"lab root postgres\nlab {user(service)} postgres\n"
+    return "".join(f"lab {name} postgres\n" for name in users)
 
 
 def database_script(password: Callable[[str], Path]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from provision.docker import Docker, Said
 from provision.kernel.network import Network
 from provision.marks import Mark
 from provision.supervisor import ProgramState, Supervisor
@@ -119,8 +120,8 @@ class Once(Generic[Answer]):
 class System:
     """One host, seen from inside, while one phase is worked on: that of ``mark``.
 
-    ``programs`` and ``rules`` (what iptables-save prints) are for looking at all resources, one after the other, with
-    nothing changed in between; who starts or stops a program asks for itself.
+    ``programs``, ``rules`` (what iptables-save prints) and ``containers`` are for looking at all resources, one after
+    the other, with nothing changed in between; who starts or stops one of them asks for itself.
     """
 
     host: str
@@ -131,16 +132,21 @@ class System:
     ledger: Ledger = field(init=False)
     programs: Once[Mapping[str, ProgramState]] = field(init=False)
     rules: Once[str] = field(init=False)
+    docker: Docker = field(init=False)
+    containers: Once[tuple[Said, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ledger", Ledger(self.mark.places.ledger))
         object.__setattr__(self, "programs", Once(self.supervisor.programs))
         object.__setattr__(self, "rules", Once(lambda: self.run("iptables-save").stdout))
+        object.__setattr__(self, "docker", Docker(self.host, self.timeouts.command))
+        object.__setattr__(self, "containers", Once(self.docker.containers))
 
     def look_again(self) -> None:
         """Forget what was seen."""
         self.programs.forget()
         self.rules.forget()
+        self.containers.forget()
 
     def run(self, *argv: str, stdin: str | None = None, check: bool = True) -> Completed:
         """Run a program on this host with the plan's time-out for commands."""

@@ -9,8 +9,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from underlay.errors import NotReady, Problem
 from underlay.signals import Stopped
@@ -68,7 +70,7 @@ def run(
     *,
     timeout: float,
     check: bool = True,
-    stdin: str | None = None,
+    stdin: str | Path | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     where: str = "",
@@ -77,7 +79,7 @@ def run(
     """Run a program to its end and return what it did.
 
     ``timeout`` is in seconds; at its end the program's whole process group is killed. ``stdin`` is text for its
-    standard input (none: empty, never the terminal); it is never logged. ``env`` replaces the environment.
+    standard input, or a file (none: empty, never the terminal); it is never logged. ``env`` replaces the environment.
     ``where`` names the host or place for messages. With ``dry_run`` nothing starts and success is returned.
 
     Raises ProgramFailed (unless ``check`` is false), ProgramTimedOut, or NotReady when there is no such program.
@@ -87,23 +89,15 @@ def run(
         _log.info("would run: %s", line)
         return Completed(tuple(argv), 0, "", "", 0.0)
     started = time.monotonic()
-    try:
-        process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=None if env is None else dict(env),
-            cwd=cwd,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-    except (FileNotFoundError, PermissionError) as error:
-        raise _missing(argv, where) from error
+    file = Path(os.devnull) if stdin is None else stdin
+    with ExitStack() as stack:
+        # What is in a file goes there without passing through here.
+        source = stack.enter_context(file.open("rb")) if isinstance(file, Path) else subprocess.PIPE
+        process = _start(argv, source, env, cwd, where)
+    text = stdin if isinstance(stdin, str) else None
     with process:
         try:
-            stdout, stderr = process.communicate(stdin, timeout=timeout)
+            stdout, stderr = process.communicate(text, timeout=timeout)
         except subprocess.TimeoutExpired as error:
             _kill_group(process)
             raise ProgramTimedOut(argv, timeout, _last_words(process), where) from error
@@ -154,6 +148,25 @@ def attach(argv: Sequence[str], *, env: Mapping[str, str] | None = None, where: 
     if stopped is not None:
         raise stopped
     return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
+
+
+def _start(
+    argv: Sequence[str], source: IO[bytes] | int, env: Mapping[str, str] | None, cwd: Path | None, where: str
+) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            list(argv),
+            stdin=source,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except (FileNotFoundError, PermissionError) as error:
+        raise _missing(argv, where) from error
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:

@@ -135,8 +135,10 @@ def _redis(plan: Plan, mark: Mark, service: Service, replica: Replica) -> tuple[
 
 def _postgres(plan: Plan, mark: Mark, service: Service, replica: Replica, facts: Facts) -> tuple[Resource, ...]:
     site = _site(mark, service, replica)
-    access = TextFile(site.settings / "pg_hba.conf", f"# {mark.text}\n{shop.postgres_access(plan, service)}")
-    users = TextFile(site.settings / "pg_ident.conf", f"# {mark.text}\n{shop.postgres_users(service)}")
+    entry = shop.postgres_access(plan, service, lambda item: item.ip)
+    access = TextFile(site.settings / "pg_hba.conf", f"# {mark.text}\n{entry}")
+    superusers = shop.postgres_users("root", shop.user(service))
+    users = TextFile(site.settings / "pg_ident.conf", f"# {mark.text}\n{superusers}")
     cluster = Cluster(mark.state / replica.name, facts.postgres, shop.user(service))
     program = Program(
         replica.name,

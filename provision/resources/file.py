@@ -10,7 +10,7 @@ import os
 import pwd
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from provision.resources.user import belonging_to
 from provision.system import NotOurs, System
 from underlay import durable
 
-#: A directory of others, in which we put single, marked files: ip-netns(8).
-_NETNS = Path("/etc/netns")
+#: Directories of others, in which we put single, marked files, each in a directory for it alone: ip-netns(8), and
+#: https://docs.docker.com/engine/security/certificates/.
+_NETNS, _CERTIFICATES = Path("/etc/netns"), Path("/etc/docker/certs.d")
 #: Bytes at the head of a file in which its mark stands.
 _HEAD = 512
 
@@ -125,7 +126,7 @@ class TextFile(Resource):
             _own(self.path, self.mode, self.owner)
             return
         # A phase that was on is converged at boot, so a name that a power cut takes comes back; each would cost a sync.
-        durable.replace(self.path, self.text, mode=self.mode, owner=_ids(self.owner), keep_name=False)
+        durable.replace(self.path, self.text, mode=self.mode, owner=owner_ids(self.owner), keep_name=False)
 
     def say(self, mark: Mark) -> Sequence[Step]:
         """See Resource."""
@@ -147,8 +148,14 @@ def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
     if run.is_dir():
         yield from (Found(f"directory {path}", _directory_remover(path)) for path in sorted(run.iterdir()))
         yield Found(f"directory {run}", _directory_remover(run))
-    for path in marked(_NETNS, "*/resolv.conf", system.mark):
-        yield Found(f"file {path}", _file_remover(path))
+    for directory, pattern in _among_others().items():
+        for path in marked(directory, pattern, system.mark):
+            yield Found(f"file {path}", _file_remover(path))
+
+
+def _among_others() -> Mapping[Path, str]:
+    """Return the pattern of our files in each directory of others."""
+    return {_NETNS: "*/resolv.conf", _CERTIFICATES: "*/ca.crt"}
 
 
 def marked(directory: Path, pattern: str, mark: Mark) -> Iterator[Path]:
@@ -203,20 +210,24 @@ def _file_remover(path: Path) -> Callable[[System], None]:
     def remove(system: System) -> None:
         durable.remove(path)
         # /etc/netns/NAME is a directory for the one file in it.
-        if path.is_relative_to(_NETNS) and not any(path.parent.iterdir()):
+        top = next((top for top in _among_others() if path.is_relative_to(top)), None)
+        if top is not None and not any(path.parent.iterdir()):
             path.parent.rmdir()
-            if not any(_NETNS.iterdir()):
-                _NETNS.rmdir()
+            if not any(top.iterdir()):
+                top.rmdir()
 
     return remove
 
 
 def _own(path: Path, mode: int, owner: str) -> None:
-    os.chown(path, *_ids(owner))
+    os.chown(path, *owner_ids(owner))
     path.chmod(mode)
 
 
-def _ids(owner: str) -> tuple[int, int]:
+def owner_ids(owner: str) -> tuple[int, int]:
+    """Return the numbers of a user and its group; ``owner`` is a name, or a number. KeyError if nobody is called so."""
+    if owner.isdecimal():  # a user that only images know
+        return int(owner), int(owner)
     entry = pwd.getpwnam(owner)
     return entry.pw_uid, entry.pw_gid
 
@@ -242,6 +253,8 @@ def _name(number: int) -> str:
 
 
 def _group(owner: str) -> str:
+    if owner.isdecimal():
+        return owner
     # `explain` may run where the host's users are unknown; there a user's group is taken to have the user's name.
     try:
         return grp.getgrgid(pwd.getpwnam(owner).pw_gid).gr_name

@@ -15,6 +15,7 @@ from provision import processes
 from provision.kernel.network import NETNS_DIR, is_namespace
 from provision.marks import Mark
 from provision.resource import Background, Command, Found, Resource, Step, Write
+from provision.resources.certificate import Certificate
 from provision.resources.file import TextFile, marked
 from provision.resources.secret import PasswordFile
 from provision.resources.user import belonging_to
@@ -76,7 +77,7 @@ class Program(Resource):
     environment: tuple[tuple[str, str], ...] = ()
     directory: str = "/"
     inputs: tuple[TextFile, ...] = ()
-    secrets: tuple[PasswordFile, ...] = ()
+    secrets: tuple[PasswordFile | Certificate, ...] = ()
     probe: Probe | None = None
     on: tuple[str, ...] = ()
     stop_signal: str = "TERM"
@@ -159,7 +160,7 @@ class Program(Resource):
 
     def _stale(self, system: System) -> str | None:
         """Return which of the files that it reads is not as planned."""
-        files: tuple[TextFile | PasswordFile, ...] = (*self.inputs, *self.secrets)
+        files: tuple[TextFile | PasswordFile | Certificate, ...] = (*self.inputs, *self.secrets)
         differences = ((file.path, file.observe(system)) for file in files)
         return next((f"reads {path}, which {what}" for path, what in differences if what), None)
 

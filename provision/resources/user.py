@@ -70,7 +70,7 @@ class User(Resource):
 
 def belonging_to(owner: str) -> tuple[str, ...]:
     """Return what a thing of ``owner`` stands on: a stranger's user of that name is given nothing, and runs nothing."""
-    return () if owner == "root" else (_identity(owner),)
+    return () if owner == "root" or owner.isdecimal() else (_identity(owner),)
 
 
 def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:

@@ -12,9 +12,81 @@ python3 -m provision note phase1
 #
 # Rules first, so that no packet is ever forwarded without them. Everything is denied but the plan's
 # flows. Chains of our own hang on the kernel's, each only for packets that come from a bridge of ours
-# or go to one: in one table those for what comes into the host and what passes through it, in the
-# other those that rewrite addresses. Docker's rules stand at the same hooks; ours come first, and
-# leave its packets alone.
+# or go to one: in the filter table those for what comes into the host and what passes through it, in
+# the nat table those that rewrite addresses. Whoever inserts a rule before ours decides first, as
+# Docker does whenever it starts. So the guard stands a second time in the security table, which
+# packets pass after the filter table: what somebody accepts too much there is dropped here.
+
+# iptables security
+iptables-restore --noflush <<'END'
+*security
+:PHASE1-GUARD - [0:0]
+:PHASE1-FROM - [0:0]
+:PHASE1-TO - [0:0]
+:PHASE1-EGRESS - [0:0]
+:PHASE1-DENY - [0:0]
+-A PHASE1-GUARD -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
+-A PHASE1-GUARD -d 10.77.1.1/32 -i br-frontend -p udp -m udp --dport 53 -j RETURN
+-A PHASE1-GUARD -d 10.77.1.1/32 -i br-frontend -p tcp -m tcp --dport 53 -j RETURN
+-A PHASE1-GUARD -d 10.77.2.1/32 -i br-backend -p udp -m udp --dport 53 -j RETURN
+-A PHASE1-GUARD -d 10.77.2.1/32 -i br-backend -p tcp -m tcp --dport 53 -j RETURN
+-A PHASE1-GUARD -d 10.77.3.1/32 -i br-data -p udp -m udp --dport 53 -j RETURN
+-A PHASE1-GUARD -d 10.77.3.1/32 -i br-data -p tcp -m tcp --dport 53 -j RETURN
+-A PHASE1-GUARD -j PHASE1-DENY
+-A PHASE1-FROM -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
+-A PHASE1-FROM -s 10.77.1.10/32 -d 10.77.1.20/32 -p tcp -m tcp --dport 3000 -m comment --comment "edge-1 to gateway-1" -j RETURN
+-A PHASE1-FROM -s 10.77.1.10/32 -d 10.77.1.21/32 -p tcp -m tcp --dport 3000 -m comment --comment "edge-1 to gateway-2" -j RETURN
+-A PHASE1-FROM -s 10.77.1.20/32 -d 10.77.2.30/32 -p tcp -m tcp --dport 5000 -m comment --comment "gateway-1 to product-1" -j RETURN
+-A PHASE1-FROM -s 10.77.1.20/32 -d 10.77.2.31/32 -p tcp -m tcp --dport 5000 -m comment --comment "gateway-1 to product-2" -j RETURN
+-A PHASE1-FROM -s 10.77.1.21/32 -d 10.77.2.30/32 -p tcp -m tcp --dport 5000 -m comment --comment "gateway-2 to product-1" -j RETURN
+-A PHASE1-FROM -s 10.77.1.21/32 -d 10.77.2.31/32 -p tcp -m tcp --dport 5000 -m comment --comment "gateway-2 to product-2" -j RETURN
+-A PHASE1-FROM -s 10.77.1.20/32 -d 10.77.2.40/32 -p tcp -m tcp --dport 5000 -m comment --comment "gateway-1 to order-1" -j RETURN
+-A PHASE1-FROM -s 10.77.1.21/32 -d 10.77.2.40/32 -p tcp -m tcp --dport 5000 -m comment --comment "gateway-2 to order-1" -j RETURN
+-A PHASE1-FROM -s 10.77.2.30/32 -d 10.77.3.50/32 -p tcp -m tcp --dport 6379 -m comment --comment "product-1 to redis-1" -j RETURN
+-A PHASE1-FROM -s 10.77.2.31/32 -d 10.77.3.50/32 -p tcp -m tcp --dport 6379 -m comment --comment "product-2 to redis-1" -j RETURN
+-A PHASE1-FROM -s 10.77.2.30/32 -d 10.77.3.60/32 -p tcp -m tcp --dport 5432 -m comment --comment "product-1 to postgres-1" -j RETURN
+-A PHASE1-FROM -s 10.77.2.31/32 -d 10.77.3.60/32 -p tcp -m tcp --dport 5432 -m comment --comment "product-2 to postgres-1" -j RETURN
+-A PHASE1-FROM -s 10.77.2.40/32 -d 10.77.3.60/32 -p tcp -m tcp --dport 5432 -m comment --comment "order-1 to postgres-1" -j RETURN
+-A PHASE1-FROM -s 10.77.1.20/32 -g PHASE1-EGRESS
+-A PHASE1-FROM -s 10.77.1.21/32 -g PHASE1-EGRESS
+-A PHASE1-FROM -s 10.77.2.40/32 -g PHASE1-EGRESS
+-A PHASE1-FROM -j PHASE1-DENY
+-A PHASE1-TO -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
+-A PHASE1-TO -s 10.77.1.10/32 -d 10.77.1.20/32 -i br-frontend -p tcp -m tcp --dport 3000 -m comment --comment "edge-1 to gateway-1" -j RETURN
+-A PHASE1-TO -s 10.77.1.10/32 -d 10.77.1.21/32 -i br-frontend -p tcp -m tcp --dport 3000 -m comment --comment "edge-1 to gateway-2" -j RETURN
+-A PHASE1-TO -s 10.77.1.20/32 -d 10.77.2.30/32 -i br-frontend -p tcp -m tcp --dport 5000 -m comment --comment "gateway-1 to product-1" -j RETURN
+-A PHASE1-TO -s 10.77.1.20/32 -d 10.77.2.31/32 -i br-frontend -p tcp -m tcp --dport 5000 -m comment --comment "gateway-1 to product-2" -j RETURN
+-A PHASE1-TO -s 10.77.1.21/32 -d 10.77.2.30/32 -i br-frontend -p tcp -m tcp --dport 5000 -m comment --comment "gateway-2 to product-1" -j RETURN
+-A PHASE1-TO -s 10.77.1.21/32 -d 10.77.2.31/32 -i br-frontend -p tcp -m tcp --dport 5000 -m comment --comment "gateway-2 to product-2" -j RETURN
+-A PHASE1-TO -s 10.77.1.20/32 -d 10.77.2.40/32 -i br-frontend -p tcp -m tcp --dport 5000 -m comment --comment "gateway-1 to order-1" -j RETURN
+-A PHASE1-TO -s 10.77.1.21/32 -d 10.77.2.40/32 -i br-frontend -p tcp -m tcp --dport 5000 -m comment --comment "gateway-2 to order-1" -j RETURN
+-A PHASE1-TO -s 10.77.2.30/32 -d 10.77.3.50/32 -i br-backend -p tcp -m tcp --dport 6379 -m comment --comment "product-1 to redis-1" -j RETURN
+-A PHASE1-TO -s 10.77.2.31/32 -d 10.77.3.50/32 -i br-backend -p tcp -m tcp --dport 6379 -m comment --comment "product-2 to redis-1" -j RETURN
+-A PHASE1-TO -s 10.77.2.30/32 -d 10.77.3.60/32 -i br-backend -p tcp -m tcp --dport 5432 -m comment --comment "product-1 to postgres-1" -j RETURN
+-A PHASE1-TO -s 10.77.2.31/32 -d 10.77.3.60/32 -i br-backend -p tcp -m tcp --dport 5432 -m comment --comment "product-2 to postgres-1" -j RETURN
+-A PHASE1-TO -s 10.77.2.40/32 -d 10.77.3.60/32 -i br-backend -p tcp -m tcp --dport 5432 -m comment --comment "order-1 to postgres-1" -j RETURN
+-A PHASE1-TO -d 10.77.1.10/32 -p tcp -m tcp --dport 80 -m conntrack --ctstate DNAT --ctorigdstport 8080 -j RETURN
+-A PHASE1-TO -j PHASE1-DENY
+-A PHASE1-EGRESS -d 10.77.1.10/32 -p tcp -m tcp --dport 80 -m conntrack --ctstate DNAT --ctorigdstport 8080 -j RETURN
+-A PHASE1-EGRESS -d 10.77.1.0/24 -j PHASE1-DENY
+-A PHASE1-EGRESS -d 10.77.2.0/24 -j PHASE1-DENY
+-A PHASE1-EGRESS -d 10.77.3.0/24 -j PHASE1-DENY
+-A PHASE1-EGRESS -d 10.79.0.0/16 -j PHASE1-DENY
+-A PHASE1-EGRESS -d 10.80.0.0/16 -j PHASE1-DENY
+-A PHASE1-EGRESS -d 10.78.0.0/24 -j PHASE1-DENY
+-A PHASE1-EGRESS -j RETURN
+-A PHASE1-DENY -j DROP
+-I FORWARD -o br-data -m comment --comment "underlay phase1" -j PHASE1-TO
+-I FORWARD -o br-backend -m comment --comment "underlay phase1" -j PHASE1-TO
+-I FORWARD -o br-frontend -m comment --comment "underlay phase1" -j PHASE1-TO
+-I FORWARD -i br-data -m comment --comment "underlay phase1" -j PHASE1-FROM
+-I FORWARD -i br-backend -m comment --comment "underlay phase1" -j PHASE1-FROM
+-I FORWARD -i br-frontend -m comment --comment "underlay phase1" -j PHASE1-FROM
+-I INPUT -i br-data -m comment --comment "underlay phase1" -j PHASE1-GUARD
+-I INPUT -i br-backend -m comment --comment "underlay phase1" -j PHASE1-GUARD
+-I INPUT -i br-frontend -m comment --comment "underlay phase1" -j PHASE1-GUARD
+COMMIT
+END
 
 # iptables filter
 iptables-restore --noflush <<'END'
@@ -58,6 +130,9 @@ iptables-restore --noflush <<'END'
 -A PHASE1-EGRESS -d 10.77.1.0/24 -j PHASE1-DENY
 -A PHASE1-EGRESS -d 10.77.2.0/24 -j PHASE1-DENY
 -A PHASE1-EGRESS -d 10.77.3.0/24 -j PHASE1-DENY
+-A PHASE1-EGRESS -d 10.79.0.0/16 -j PHASE1-DENY
+-A PHASE1-EGRESS -d 10.80.0.0/16 -j PHASE1-DENY
+-A PHASE1-EGRESS -d 10.78.0.0/24 -j PHASE1-DENY
 -A PHASE1-EGRESS -j ACCEPT
 -A PHASE1-DENY -p tcp -j REJECT --reject-with tcp-reset
 -A PHASE1-DENY -j DROP

@@ -1,0 +1,113 @@
+"""The project's file for Docker Compose, as a person would be glad to have written it. Pure.
+
+https://docs.docker.com/reference/compose-file/
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from provision.marks import Mark
+from provision.resources.docker.container import INPUTS, LOG_FILES, LOG_SIZE, ROOM, Confined
+from provision.resources.docker.network import DockerNetwork, Volume
+
+
+def render(
+    mark: Mark,
+    project: str,
+    containers: Sequence[tuple[Confined, str]],
+    networks: Sequence[DockerNetwork],
+    volumes: Sequence[Volume],
+    secrets: Mapping[str, Path],
+) -> str:
+    """Return the file; with each container comes the digest of what it reads."""
+    lines = [
+        f"# {mark.text}",
+        "# The shop in containers. Everything in here follows from the plan; a change is undone by the next converge.",
+        f"#   docker compose --file {mark.settings / 'compose.yaml'} ps",
+        f"name: {project}",
+        "",
+        "# What all of them have in common: no rights, a root that nobody writes in, and an end to what they may use.",
+        "x-confined: &confined",
+        "  # Not unless-stopped: a daemon that was killed stops, when it is back, what still runs, and leaves it so.",
+        "  restart: always",
+        "  read_only: true",
+        "  cap_drop: [ALL]",
+        "  security_opt: ['no-new-privileges:true']",
+        "  # A core dump would have the passwords.",
+        "  ulimits: {core: 0}",
+        f"  logging: {{driver: json-file, options: {{max-size: {LOG_SIZE}, max-file: '{LOG_FILES}'}}}}",
+        "",
+        "services:",
+    ]
+    for spec, digest in containers:
+        lines += [f"  {line}" if line else "" for line in _service(mark, spec, digest)]
+    lines += ["networks:", *(line for network in networks for line in _network(mark, network))]
+    if volumes:
+        lines += ["", "volumes:", *(line for volume in volumes for line in _volume(mark, volume))]
+    if secrets:
+        lines += ["", "secrets:"]
+        lines += [f"  {name}: {{file: {path}}}" for name, path in secrets.items()]
+    return "\n".join([*lines, ""])
+
+
+def _service(mark: Mark, spec: Confined, digest: str) -> Iterator[str]:
+    yield f"{spec.name}:"
+    yield "  <<: *confined"
+    yield f"  image: {spec.image}"
+    yield f"  container_name: {spec.name}"
+    yield f"  hostname: {spec.name}"
+    if spec.command:
+        yield "  command:"
+        yield from (f"    - {_word(word)}" for word in spec.command)
+    yield "  environment:"
+    yield from (f"    {name}: {_word(value)}" for name, value in spec.environment)
+    yield "  networks:"
+    for item in spec.memberships:
+        yield f"    {item.network}:"
+        yield f"      ipv4_address: {item.address}"
+        if item.aliases:
+            yield f"      aliases: [{', '.join(item.aliases)}]"
+    if spec.ports:
+        yield f"  ports: [{', '.join(_word(f'{outer}:{inner}') for outer, inner in spec.ports)}]"
+    yield f"  cpus: {spec.cpus:g}"
+    yield f"  mem_limit: {spec.memory}m"
+    yield f"  memswap_limit: {spec.memory}m"
+    yield f"  pids_limit: {spec.pids}"
+    yield f"  tmpfs: [{_word(f'{ROOM}:{spec.room}')}]"
+    if spec.mounts:
+        yield "  volumes:"
+        yield from (f"    - {item.source}:{item.target}{'' if item.volume else ':ro'}" for item in spec.mounts)
+    if spec.secrets:
+        yield "  secrets:"
+        yield from (f"    - {{source: {source}, target: {inside}}}" for source, inside in spec.secrets)
+    if spec.after:
+        yield "  depends_on:"
+        yield from (f"    {name}: {{condition: service_healthy}}" for name in spec.after)
+    key, value = mark.label
+    yield f"  labels: {{{key}: {value}, {INPUTS}: {_word(digest)}}}"
+    yield ""
+
+
+def _network(mark: Mark, network: DockerNetwork) -> Iterator[str]:
+    key, value = mark.label
+    yield f"  {network.key}:"
+    if network.internal:
+        yield "    internal: true"
+    yield f"    ipam: {{config: [{{subnet: {network.subnet}, gateway: {network.gateway.ip}}}]}}"
+    yield "    driver_opts:"
+    yield from (f"      {name}: {_word(option)}" for name, option in network.options.items())
+    yield f"    labels: {{{key}: {value}}}"
+
+
+def _volume(mark: Mark, volume: Volume) -> Iterator[str]:
+    key, value = mark.label
+    yield f"  {volume.key}:"
+    yield f"    labels: {{{key}: {value}}}"
+
+
+def _word(text: str) -> str:
+    """Return a text as YAML has it. What Compose would take for a variable of its own is doubled."""
+    return json.dumps(text.replace("$", "$$"), ensure_ascii=False)

@@ -1,0 +1,228 @@
+"""What stands around the containers of phase 2: the guard, and the daemon with its images. Pure."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from provision import guard
+from provision.certificates import Kind, Paper
+from provision.guard import Door, Ground, Way
+from provision.marks import Mark
+from provision.phase2.facts import Facts
+from provision.resource import Resource, Section
+from provision.resources.certificate import Certificate
+from provision.resources.docker.container import LOG_FILES, LOG_SIZE
+from provision.resources.docker.daemon import Daemon, Leavings
+from provision.resources.docker.image import PulledImage
+from provision.resources.docker.network import DockerNetwork
+from provision.resources.file import Directory, TextFile
+from provision.resources.program import Probe, Program
+from provision.resources.sysctl import Sysctl
+from underlay.topology import Containers, Plan, flow_pairs
+from underlay.topology.docker import PREFIX, REGISTRY_PORT
+
+#: The chain that Docker leads all forwarded packets to first, and whose rules it keeps.
+_FIRST = "DOCKER-USER"
+_DNS = 53
+#: Seconds in which the daemon may stop its containers.
+_STOP_S = 30
+_REGISTRY_USER = "docker-registry"
+PROJECT = "shop"
+
+
+def section_guard(plan: Plan, containers: Containers, mark: Mark) -> Section:
+    """Return the rules."""
+    ground = _ground(containers, plan.inside)
+    return Section(
+        "The guard, before there is a container",
+        "Docker alone lets every container connect to every other one on its bridges, to all of the host, and to what "
+        "stands on other bridges of the host. The same rules as in phase 1 deny all but the plan's flows: from "
+        "DOCKER-USER, which Docker asks first and whose rules it keeps when it starts again; from INPUT, which Docker "
+        "leaves open; and once more in the security table, where nobody comes before. Whether there was anything of "
+        "Docker's in the kernel before is written down, so that it can go with the phase.",
+        (Leavings(), guard.last(ground, mark), guard.polite(ground, mark, _FIRST)),
+    )
+
+
+def _ground(containers: Containers, inside: tuple[IPv4Network, ...]) -> Ground:
+    plan = containers.plan
+    tiers = [tier for tier in plan.tiers if tier.host]
+    leaving = [
+        attachment.address.ip
+        for service in plan.services
+        if service.egress
+        for item in service.replicas
+        for attachment in containers.attachments[item.name]
+    ]
+    ways = tuple(
+        Way(
+            containers.address(source, target.tier),
+            item.ip,
+            target.port,
+            f"{source.name} to {item.name}",
+            plan.tier(target.tier).bridge,
+        )
+        for source, target, item in flow_pairs(plan)
+    )
+    doors = tuple(
+        Door(entry.port, item.ip, plan.service(entry.service).port)
+        for entry in plan.published
+        for item in plan.service(entry.service).replicas[:1]
+    )
+    names = containers.default.ip
+    reachable = [
+        f"-d {names}/32 -i {tier.bridge} -p {protocol} -m {protocol} --dport {_DNS}"
+        for tier in tiers
+        for protocol in ("udp", "tcp")
+    ]
+    # A published port called from a container is not translated, but answered by Docker's proxy on the host.
+    reachable += [
+        f"-s {address}/32 -p tcp -m tcp --dport {entry.port}" for entry in plan.published for address in leaving
+    ]
+    return Ground(tuple(tier.bridge for tier in tiers), ways, tuple(leaving), doors, inside, tuple(reachable))
+
+
+def section_registry(plan: Plan, host: str, mark: Mark) -> Section:
+    """Return the registry that the images are pulled from."""
+    directory, address = mark.settings / "registry", plan.host(host).address.ip
+    text = "\n".join(
+        (
+            f"# {mark.text}",
+            "version: 0.1",
+            "log: {level: warn}",
+            "storage:",
+            f"  filesystem: {{rootdirectory: {mark.places.shop / 'registry'}}}",
+            "  maintenance: {readonly: {enabled: true}}",
+            "http:",
+            f"  addr: {address}:{REGISTRY_PORT}",
+            f"  tls: {{certificate: {directory / 'host.crt'}, key: {directory / 'host.key'}}}",
+            "",
+        )
+    )
+    config = TextFile(directory / "config.yml", text)
+    papers = (
+        Certificate(directory / "host.key", Paper(Kind.KEY, host), _REGISTRY_USER),
+        Certificate(directory / "host.crt", Paper(Kind.CERTIFICATE, host, (str(address),))),
+    )
+    return Section(
+        "A registry",
+        "Where images come from. It serves those that the workstation built, read-only, and shows who it is by a "
+        "certificate of the lab's own authority, which is derived from the lab's secret as passwords are. Docker "
+        "trusts an authority for one registry if it finds it below certs.d.",
+        (
+            Directory(mark.settings),
+            Directory(directory),
+            *papers,
+            config,
+            authority(host),
+            Program(
+                "registry",
+                None,
+                _REGISTRY_USER,
+                ("docker-registry", "serve", str(config.path)),
+                inputs=(config,),
+                secrets=papers,
+                probe=Probe(address, REGISTRY_PORT),
+            ),
+        ),
+    )
+
+
+def authority(host: str) -> Certificate:
+    """Return the authority's certificate, where Docker looks for it."""
+    return Certificate(Path("/etc/docker/certs.d") / f"{host}:{REGISTRY_PORT}" / "ca.crt", Paper(Kind.AUTHORITY, host))
+
+
+def section_daemon(containers: Containers, mark: Mark) -> tuple[Section, Daemon]:
+    """Return the daemon, and the name server that it asks about names that it does not know."""
+    plan, default = containers.plan, containers.default
+    settings = {
+        "bip": str(default),
+        "default-address-pools": [{"base": str(plan.pools.docker), "size": PREFIX}],
+        "dns": [str(default.ip)],
+        "log-driver": "json-file",
+        "log-opts": {"max-size": LOG_SIZE, "max-file": LOG_FILES},
+        "mtu": plan.underlay.mtu,
+    }
+    # JSON knows no comments; the mark is in the directory.
+    config = TextFile(mark.settings / "docker.json", json.dumps(settings, indent=2) + "\n")
+    daemon = Daemon(
+        Program("docker", None, "root", ("dockerd", "--config-file", str(config.path)), inputs=(config,),
+                stop_wait=_STOP_S)
+    )  # fmt: skip
+    text = "\n".join(
+        (
+            f"# {mark.text}",
+            "keep-in-foreground",
+            "log-facility=-",
+            "pid-file",
+            "user=dnsmasq",
+            "bind-interfaces",
+            f"listen-address={default.ip}",
+            "no-resolv",
+            "no-hosts",
+            "local=/#/",
+            "",
+        )
+    )
+    names = TextFile(mark.settings / "dnsmasq.conf", text)
+    return (
+        Section(
+            "Docker",
+            "Its daemon, with addresses from the plan's pool alone. A container asks Docker for names; what Docker "
+            "does not know it asks on, here of a name server that knows nothing: so an unknown name is told to be none "
+            "at once, instead of after the 8 seconds in which nobody answers, and no name of the lab leaks.",
+            (
+                config,
+                daemon,
+                names,
+                Program(
+                    "resolver", None, "root", ("dnsmasq", f"--conf-file={names.path}"), inputs=(names,),
+                    on=(daemon.identity,),
+                ),
+            ),
+        ),
+        daemon,
+    )  # fmt: skip
+
+
+def section_images(facts: Facts, host: str, daemon: Daemon) -> tuple[Section, dict[str, PulledImage]]:
+    """Return the shop's images, by name."""
+    images = {
+        name: PulledImage(
+            f"{host}:{REGISTRY_PORT}/{image.repository}@{image.digest}",
+            (daemon.identity, "program registry", authority(host).identity),
+        )
+        for name, image in facts.images.items()
+    }
+    return Section(
+        "Images",
+        "Pulled by digest: the name of what is inside. A tag can be moved, a digest cannot.",
+        tuple(images.values()),
+    ), images
+
+
+def section_networks(containers: Containers, daemon: Daemon) -> tuple[Section, tuple[DockerNetwork, ...]]:
+    """Return a network for each tier."""
+    plan = containers.plan
+    networks = tuple(
+        DockerNetwork(PROJECT, tier.name, tier.subnet, tier.gateway, tier.bridge, plan.underlay.mtu,
+                      containers.internal(tier), daemon.identity)
+        for tier in plan.tiers
+        if tier.host
+    )  # fmt: skip
+    resources: list[Resource] = []
+    for network in networks:
+        resources += [
+            network,
+            Sysctl(None, f"net.ipv6.conf.{network.bridge}.disable_ipv6", "1", of_link=network.bridge),
+        ]
+    return Section(
+        "A network for each tier",
+        "What phase 1 does with a bridge, an address and rules, Docker does with one command. The bridges have names "
+        "that a person can read, and containers on one bridge do not reach each other unless a rule lets them (icc). "
+        "Where nobody is to go out or come in, the network is internal: it has no way to anywhere.",
+        tuple(resources),
+    ), networks

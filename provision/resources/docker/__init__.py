@@ -1,0 +1,1 @@
+"""Docker and what it keeps, as resources. Ours is what carries the label of the phase."""

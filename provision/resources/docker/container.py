@@ -1,0 +1,334 @@
+"""Containers of a Compose project: each is looked at by itself, and made or mended by Compose."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from provision import processes
+from provision.docker import Said
+from provision.marks import Mark
+from provision.resource import Command, Found, Resource, Step
+from provision.resources.docker.network import SILENT, is_ours
+from provision.resources.file import TextFile
+from provision.resources.secret import PasswordFile
+from provision.system import NotOurs, System
+
+#: The label in which the project's file says what the files are that a container reads.
+INPUTS = "underlay.inputs"
+_SERVICE = "com.docker.compose.service"
+#: The only place in which a container writes, in memory.
+ROOM = "/run/shop"
+#: What Docker keeps of what a container says: files of this size, so many.
+LOG_SIZE, LOG_FILES = "1m", "2"
+#: nanocpus of one processor; bytes of a mebibyte.
+_NANO, _MEBI = 1_000_000_000, 1024 * 1024
+_HEALTHY = "healthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A container's address in one network of the project, and the names that it has there besides its own."""
+
+    network: str
+    address: IPv4Address
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """What is mounted: a file of the host, read-only, or (with ``volume``) a volume of the project by its key."""
+
+    source: str
+    target: str
+    volume: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Confined:
+    """What a container of the project is, as far as people and the kernel see it. ``memory`` is in MiB.
+
+    ``secrets`` are the project's, by the name that they have inside. ``ports`` are pairs: the host's, the container's.
+    """
+
+    name: str
+    image: str
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    memberships: tuple[Membership, ...]
+    mounts: tuple[Mount, ...]
+    secrets: tuple[tuple[str, str], ...]
+    room: str
+    ports: tuple[tuple[int, int], ...]
+    memory: int
+    cpus: float
+    pids: int
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Container(Resource):
+    """One container. ``file`` is the project's; ``inputs`` and ``secrets`` are what the container reads.
+
+    If one of these is not as planned, nobody knows what the container has read, and it is made again.
+    """
+
+    project: str
+    spec: Confined
+    file: TextFile
+    inputs: tuple[TextFile, ...]
+    secrets: tuple[PasswordFile, ...]
+    on: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        """See Resource."""
+        return f"container {self.spec.name}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return (*self.on, self.file.identity, *(item.identity for item in (*self.inputs, *self.secrets)))
+
+    def observe(self, system: System) -> str | None:
+        """See Resource."""
+        if not system.docker.answers():
+            return SILENT
+        if stale := self._stale(system):
+            return stale
+        every = system.containers.answer()
+        named = next((item for item in every if item.text("Name") == f"/{self.spec.name}"), None)
+        found = self._found(every, system.mark)
+        if named is not None and named != found:
+            raise NotOurs(system.host, f"a container {self.spec.name}", ("docker", "rm", "--force", self.spec.name))
+        if found is None:
+            return "is missing"
+        if named is None:
+            return f"is called {found.text('Name').removeprefix('/')}, planned {self.spec.name}"
+        return self._differs(found, system) or _idle(found)
+
+    def prepare(self, system: System) -> None:
+        """See Resource: one that reads what has changed stops first; if this run dies, the next one starts it."""
+        if system.docker.answers() and self._stale(system):
+            found = self._found(system.containers.answer(), system.mark)
+            if found is not None and found.text("State", "Running") == "True":
+                processes.thaw(found.number("State", "Pid"))
+                system.run("docker", "stop", found.text("Id"))
+
+    def apply(self, system: System) -> None:
+        """See Resource: what only rests is woken; all else is made again, and nothing but this one."""
+        system.docker.wait(system.timeouts.ready)
+        system.containers.forget()
+        found = self._found(system.containers.answer(), system.mark)
+        same = found is not None and found.text("Name") == f"/{self.spec.name}" and self._differs(found, system) is None
+        if found is not None and same:
+            processes.thaw(found.number("State", "Pid"))
+            match found.text("State", "Status"):
+                case "paused":
+                    system.run("docker", "unpause", self.spec.name)
+                    return
+                case "running":
+                    return
+        anew = found is not None and not same
+        system.run(*self._up("--no-deps", *(("--force-recreate",) if anew else ())))
+        system.containers.forget()
+
+    def ready(self, system: System) -> str | None:
+        """See Resource: by its own health check."""
+        found = self._found(system.containers.answer(), system.mark)
+        if found is None:
+            return "is missing"
+        health = found.text("State", "Health", "Status") or found.text("State", "Status")
+        if health == _HEALTHY:
+            return None
+        said = [item.text("Output").strip() for item in found.at("State", "Health", "Log").parts()]
+        return " ".join((health, *said[-1:]))
+
+    def say(self, mark: Mark) -> Sequence[Step]:
+        """See Resource: Compose waits until those are healthy that it needs."""
+        return (Command(self._up()),)
+
+    def _up(self, *options: str) -> tuple[str, ...]:
+        return (
+            *("docker", "compose", "--file", str(self.file.path), "up", "--detach", "--quiet-pull"),
+            *("--pull", "never", "--no-build", *options, self.spec.name),
+        )
+
+    def _found(self, every: Sequence[Said], mark: Mark) -> Said | None:
+        """Return our container of this service, by whatever name."""
+        ours = (item for item in every if is_ours(item.at("Config", "Labels"), mark))
+        return next((item for item in ours if item.text("Config", "Labels", _SERVICE) == self.spec.name), None)
+
+    def _stale(self, system: System) -> str | None:
+        files: tuple[TextFile | PasswordFile, ...] = (*self.inputs, *self.secrets)
+        differences = ((file.path, file.observe(system)) for file in files)
+        return next((f"reads {path}, which {what}" for path, what in differences if what), None)
+
+    def _differs(self, found: Said, system: System) -> str | None:
+        """Return what of it is not as planned, as far as it was given with its start or can be changed since."""
+        spec, config, limits = self.spec, found.at("Config"), found.at("HostConfig")
+        log = limits.at("LogConfig")
+        planned: Mapping[str, object] = {
+            "image": spec.image,
+            "command": spec.command or config.texts("Cmd"),
+            "memory": spec.memory * _MEBI,
+            "memory with swap": spec.memory * _MEBI,
+            "processors": round(spec.cpus * _NANO),
+            "processes at most": spec.pids,
+            "read-only": "True",
+            "dropped capabilities": ("ALL",),
+            "added capabilities": (),
+            "privileged": "False",
+            "security": ("no-new-privileges:true",),
+            "limits": ("core 0 0",),
+            "restart policy": "always",
+            "user": config.text("User"),
+            "mounts": _sorted(self._mounts()),
+            "ports": _sorted(f"{outer}:{inner}/tcp" for outer, inner in spec.ports),
+            "networks": _sorted(f"{self.project}_{item.network} {item.address}" for item in spec.memberships),
+            "tmpfs": (f"{ROOM}:{spec.room}",),
+            "log": (f"json-file {LOG_SIZE} {LOG_FILES}",),
+            "inputs": digest(self.inputs),
+        }
+        seen: Mapping[str, object] = {
+            "image": config.text("Image"),
+            "command": config.texts("Cmd"),
+            "memory": limits.number("Memory"),
+            "memory with swap": limits.number("MemorySwap"),
+            "processors": limits.number("NanoCpus"),
+            "processes at most": limits.number("PidsLimit"),
+            "read-only": limits.text("ReadonlyRootfs"),
+            "dropped capabilities": limits.texts("CapDrop"),
+            "added capabilities": limits.texts("CapAdd"),
+            "privileged": limits.text("Privileged"),
+            "security": limits.texts("SecurityOpt"),
+            "limits": _sorted(
+                " ".join((item.text("Name"), item.text("Soft"), item.text("Hard")))
+                for item in limits.at("Ulimits").parts()
+            ),
+            "restart policy": limits.text("RestartPolicy", "Name"),
+            "user": config.text("User"),
+            "mounts": _sorted(
+                f"{item.text('Source') or item.text('Name')}:{item.text('Destination')}" if item.text("Type") == "bind"
+                else f"{item.text('Name')}:{item.text('Destination')}"
+                for item in found.at("Mounts").parts()
+            ),
+            "ports": _sorted(
+                f"{item.text('HostPort')}:{inner}"
+                for inner, items in limits.items("PortBindings")
+                for item in items.parts()
+            ),
+            "networks": _sorted(
+                f"{name} {item.text('IPAMConfig', 'IPv4Address')}"
+                for name, item in found.items("NetworkSettings", "Networks")
+            ),
+            "tmpfs": _sorted(f"{path}:{options.text()}" for path, options in limits.items("Tmpfs")),
+            "log": (" ".join((log.text("Type"), log.text("Config", "max-size"), log.text("Config", "max-file"))),),
+            "inputs": config.text("Labels", INPUTS),
+        }  # fmt: skip
+        for what, value in planned.items():
+            if seen[what] != value:
+                return f"{what}: {_told(seen[what])}, planned {_told(value)}"
+        return self._environment_differs(config, system) or self._names_differ(found)
+
+    def _mounts(self) -> Iterator[str]:
+        for mount in self.spec.mounts:
+            yield f"{self.project}_{mount.source}:{mount.target}" if mount.volume else f"{mount.source}:{mount.target}"
+        paths = {secret.path.name: secret.path for secret in self.secrets}
+        for source, inside in self.spec.secrets:
+            yield f"{paths[source]}:/run/secrets/{inside}"
+
+    def _environment_differs(self, config: Said, system: System) -> str | None:
+        """Return which variable differs; the image's own are there besides."""
+        seen = _variables(config)
+        for name, value in self.spec.environment:
+            if seen.get(name) != value:
+                return f"environment: {name} is {seen.get(name, 'not set')}, planned {value}"
+        image = system.docker.find("images", self.spec.image, "/json")
+        known = {name for name, _ in self.spec.environment} | (
+            _variables(image.at("Config")).keys() if image else set()
+        )
+        more = sorted(seen.keys() - known)
+        return f"environment: {more[0]} is set, planned without" if more else None
+
+    def _names_differ(self, found: Said) -> str | None:
+        for item in self.spec.memberships:
+            network = f"{self.project}_{item.network}"
+            lacking = sorted({*item.aliases} - {*found.texts("NetworkSettings", "Networks", network, "Aliases")})
+            if lacking:
+                return f"is not called {lacking[0]} in {network}"
+        return None
+
+
+def _variables(config: Said) -> dict[str, str]:
+    return {name: value for name, _, value in (item.partition("=") for item in config.texts("Env"))}
+
+
+def digest(inputs: Sequence[TextFile]) -> str:
+    """Return what tells the files that a container reads from others."""
+    return hashlib.sha256("\0".join(file.text for file in inputs).encode()).hexdigest()[:12]
+
+
+def states(system: System) -> Mapping[str, str]:
+    """Return what each container of ours does: its health if it runs and has any, else its state."""
+    if not system.docker.answers():
+        return {}
+    return {
+        item.text("Config", "Labels", _SERVICE): _word(item)
+        for item in system.containers.answer()
+        if is_ours(item.at("Config", "Labels"), system.mark)
+    }
+
+
+def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
+    """Find our containers. One that is called otherwise than planned stands for the planned one."""
+    if not system.docker.answers():
+        return
+    for item in system.containers.answer():
+        if is_ours(item.at("Config", "Labels"), system.mark):
+            name = item.text("Config", "Labels", _SERVICE) or item.text("Name").removeprefix("/")
+            yield Found(f"container {name}", _remover(item.text("Id")), _stopper(item.text("Id")))
+
+
+def _word(found: Said) -> str:
+    if processes.frozen(found.number("State", "Pid")):
+        return "frozen"
+    status, health = found.text("State", "Status"), found.text("State", "Health", "Status")
+    return health if status == "running" and health not in {"", _HEALTHY} else status
+
+
+def _idle(found: Said) -> str | None:
+    """Return why it does not work: stopped, paused, or frozen by a signal."""
+    status = found.text("State", "Status")
+    if status != "running":
+        code = f", exit code {found.number('State', 'ExitCode')}" if status == "exited" else ""
+        return f"is {status}{code}"
+    halted = processes.frozen(found.number("State", "Pid"))
+    return f"is frozen: a signal has stopped {', '.join(map(str, halted))}" if halted else None
+
+
+def _stopper(number: str) -> Callable[[System], None]:
+    def stop(system: System) -> None:
+        found = system.docker.find("containers", number, "/json")
+        if found is not None:
+            processes.thaw(found.number("State", "Pid"))
+
+    return stop
+
+
+def _remover(number: str) -> Callable[[System], None]:
+    def remove(system: System) -> None:
+        system.run("docker", "rm", "--force", "--volumes", number)
+        system.containers.forget()
+
+    return remove
+
+
+def _sorted(words: Iterator[str]) -> tuple[str, ...]:
+    return tuple(sorted(words))
+
+
+def _told(value: object) -> str:
+    return (" ".join(map(str, value)) or "none") if isinstance(value, tuple) else str(value)

@@ -1,0 +1,219 @@
+"""Networks and volumes of Docker's, made as Compose makes them, so that Compose takes them for its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network
+
+from provision.docker import Said
+from provision.marks import Mark
+from provision.resource import Command, Found, Resource, Step
+from provision.system import NotOurs, System
+
+_BRIDGE_NAME, _ICC = "com.docker.network.bridge.name", "com.docker.network.bridge.enable_icc"
+_MTU = "com.docker.network.driver.mtu"
+_PROJECT = "com.docker.compose.project"
+SILENT = "is missing, and Docker does not answer"
+
+
+@dataclass(frozen=True, slots=True)
+class DockerNetwork(Resource):
+    """A network on a bridge of a given name. Whoever is in it when it must be made anew is taken out, and comes back.
+
+    ``key`` is its name in the project. With ``internal`` it leads nowhere.
+    """
+
+    project: str
+    key: str
+    subnet: IPv4Network
+    gateway: IPv4Interface
+    bridge: str
+    mtu: int
+    internal: bool
+    daemon: str
+
+    @property
+    def name(self) -> str:
+        """Its name in Docker."""
+        return f"{self.project}_{self.key}"
+
+    @property
+    def identity(self) -> str:
+        """See Resource."""
+        return f"Docker network {self.name}"
+
+    @property
+    def provides(self) -> tuple[str, ...]:
+        """See Resource."""
+        return (self.identity, f"link {self.bridge}")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return (self.daemon,)
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """The options of its driver."""
+        return {_BRIDGE_NAME: self.bridge, _ICC: "false", _MTU: str(self.mtu)}
+
+    def observe(self, system: System) -> str | None:
+        """See Resource."""
+        if not system.docker.answers():
+            return SILENT
+        every = system.docker.networks()
+        found = next((item for item in every if item.text("Name") == self.name), None)
+        if found is not None and not is_ours(found.at("Labels"), system.mark):
+            raise NotOurs(system.host, f"a Docker network {self.name}", ("docker", "network", "rm", self.name))
+        for other in every:
+            if other.text("Name") != self.name and any(self.subnet.overlaps(item) for item in _subnets(other)):
+                name = other.text("Name")
+                what = f"Docker network {name} on {', '.join(map(str, _subnets(other)))}, which {self.subnet} meets,"
+                raise NotOurs(system.host, what, ("docker", "network", "rm", name))
+        return "is missing" if found is None else self._differs(found)
+
+    def apply(self, system: System) -> None:
+        """See Resource."""
+        system.docker.wait(system.timeouts.ready)
+        found = next((item for item in system.docker.networks() if item.text("Name") == self.name), None)
+        if found is not None:
+            _remove(found.text("Id"), system)
+        system.run(*self._create(system.mark))
+        system.network.forget(None)
+
+    def say(self, mark: Mark) -> Sequence[Step]:
+        """See Resource."""
+        return (Command(self._create(mark)),)
+
+    def _create(self, mark: Mark) -> tuple[str, ...]:
+        labels = {"=".join(mark.label), f"{_PROJECT}={self.project}", f"com.docker.compose.network={self.key}"}
+        return (
+            *("docker", "network", "create", "--driver", "bridge"),
+            *("--subnet", str(self.subnet), "--gateway", str(self.gateway.ip)),
+            *(("--internal",) if self.internal else ()),
+            *(word for key, value in self.options.items() for word in ("--opt", f"{key}={value}")),
+            *(word for label in sorted(labels) for word in ("--label", label)),
+            self.name,
+        )
+
+    def _differs(self, found: Said) -> str | None:
+        seen = {
+            "driver": found.text("Driver"),
+            "subnet": " ".join(map(str, _subnets(found))),
+            "gateway": " ".join(item.text("Gateway") for item in found.at("IPAM", "Config").parts()),
+            "internal": found.text("Internal"),
+            **{key: found.text("Options", key) for key in self.options},
+        }
+        planned = {
+            "driver": "bridge",
+            "subnet": str(self.subnet),
+            "gateway": str(self.gateway.ip),
+            "internal": str(self.internal),
+            **self.options,
+        }
+        return next(
+            (
+                f"{key} is {seen[key] or 'nothing'}, planned {value}"
+                for key, value in planned.items()
+                if seen[key] != value
+            ),
+            None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Volume(Resource):
+    """A volume of the local driver: what a container keeps when it is made anew."""
+
+    project: str
+    key: str
+    daemon: str
+
+    @property
+    def name(self) -> str:
+        """Its name in Docker."""
+        return f"{self.project}_{self.key}"
+
+    @property
+    def identity(self) -> str:
+        """See Resource."""
+        return f"Docker volume {self.name}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return (self.daemon,)
+
+    def observe(self, system: System) -> str | None:
+        """See Resource."""
+        if not system.docker.answers():
+            return SILENT
+        found = system.docker.find("volumes", self.name)
+        if found is None:
+            return "is missing"
+        if not is_ours(found.at("Labels"), system.mark):
+            raise NotOurs(system.host, f"a Docker volume {self.name}", ("docker", "volume", "rm", self.name))
+        return None
+
+    def apply(self, system: System) -> None:
+        """See Resource."""
+        system.docker.wait(system.timeouts.ready)
+        system.run(*self._create(system.mark))
+
+    def say(self, mark: Mark) -> Sequence[Step]:
+        """See Resource."""
+        return (Command(self._create(mark)),)
+
+    def _create(self, mark: Mark) -> tuple[str, ...]:
+        labels = ("=".join(mark.label), f"{_PROJECT}={self.project}", f"com.docker.compose.volume={self.key}")
+        words = (word for label in sorted(labels) for word in ("--label", label))
+        return ("docker", "volume", "create", *words, self.name)
+
+
+def is_ours(labels: Said, mark: Mark) -> bool:
+    """Whether something carries our label."""
+    key, value = mark.label
+    return labels.text(key) == value
+
+
+def discover_networks(system: System, wanted: frozenset[str]) -> Iterator[Found]:
+    """Find our networks."""
+    if system.docker.answers():
+        for item in system.docker.networks():
+            if is_ours(item.at("Labels"), system.mark):
+                yield Found(f"Docker network {item.text('Name')}", _remover(item.text("Id")))
+
+
+def discover_volumes(system: System, wanted: frozenset[str]) -> Iterator[Found]:
+    """Find our volumes."""
+    if system.docker.answers():
+        for item in system.docker.volumes():
+            if is_ours(item.at("Labels"), system.mark):
+                name = item.text("Name")
+                yield Found(f"Docker volume {name}", _volume_remover(name))
+
+
+def _subnets(network: Said) -> tuple[IPv4Network, ...]:
+    said = (item.text("Subnet") for item in network.at("IPAM", "Config").parts())
+    return tuple(IPv4Network(subnet) for subnet in said if subnet and ":" not in subnet)
+
+
+def _remover(number: str) -> Callable[[System], None]:
+    return lambda system: _remove(number, system)
+
+
+def _remove(number: str, system: System) -> None:
+    """Remove a network; whoever is in it loses it, as `check` then says."""
+    found = system.docker.find("networks", number)
+    for container, _ in () if found is None else tuple(found.items("Containers")):
+        system.run("docker", "network", "disconnect", "--force", number, container)
+    system.run("docker", "network", "rm", number)
+    system.network.forget(None)
+
+
+def _volume_remover(name: str) -> Callable[[System], None]:
+    def remove(system: System) -> None:
+        system.run("docker", "volume", "rm", name)
+
+    return remove
