@@ -23,7 +23,7 @@ _PORT = "2222"
 QUESTIONS = {
     "state": "systemctl is-system-running --wait",
     "failed": "systemctl --failed --no-legend",
-    "active": "systemctl is-active docker.socket supervisor ssh systemd-networkd",
+    "active": "systemctl is-active supervisor ssh systemd-networkd",
     "python": "python3 -c 'import pyroute2, sys; print(sys.prefix)'",
     "sudo": "sudo -n id -u",
     "docker": "sudo docker info --format '{{.Driver}}'",

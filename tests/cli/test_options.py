@@ -159,7 +159,7 @@ def test_status_says_that_the_file_differs(repository: Path, capsys: pytest.Capt
     said = capsys.readouterr()
     assert json.loads(said.out)["plan_differs"] == ["publish"]
     assert said.err.startswith(f"note: {repository}/topology.yaml: it differs from the plan that is up (publish)")
-    assert said.err.endswith("./lab converge phase1\n")
+    assert said.err.endswith("./lab converge phase2\n")
     assert main(["status"]) == int(Exit.CHECK_FAILED)
     assert "host1:8080" in capsys.readouterr().out, "what is shown is what is up"
 

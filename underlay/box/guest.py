@@ -24,11 +24,8 @@ UNITS_ON = (
     "underlay-resolv.service",
     "underlay-resolv.path",
     "ssh.service",
-    "docker.socket",
     "supervisor.service",
 )
-#: Docker starts when somebody first speaks to its socket: under software emulation it takes as long as all of the boot.
-_UNITS_OFF = ("docker.service", "containerd.service")
 #: Changes a host under test behind the tests' back.
 _TIMERS_MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer")
 #: What a boot would spend time on and no host of the lab has: under software emulation, half of it.
@@ -123,7 +120,6 @@ def furnish(layer: Layer, checkout: Path, vagrant_key: str) -> None:
     (changes / _HOME / ".ssh").chmod(0o700)
     (changes / _HOME / ".ssh/authorized_keys").chmod(0o600)
     run_in_layer(layer, ("chown", "--recursive", f"{_USER}:{_USER}", f"/{_HOME}", "/vagrant"))
-    run_in_layer(layer, ("systemctl", "--quiet", "disable", *_UNITS_OFF))
     run_in_layer(layer, ("systemctl", "--quiet", "enable", *UNITS_ON))
     _boot_files(layer)
     _mark_updated(changes)

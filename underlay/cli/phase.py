@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
+from underlay.cli import images
 from underlay.cli.context import Settings, chosen_host, complete_host, pass_settings
+from underlay.cli.progress import Bar
 from underlay.errors import Exit, Problem
 from underlay.hosts.base import Host, Lab
 from underlay.hosts.provisioning import plan_digest, provision
-from underlay.phases import PHASES
+from underlay.phases import PHASES, WITH_IMAGES
 from underlay.process import Completed
 
 _PHASE = click.argument("phase", type=click.Choice(PHASES))
@@ -39,6 +41,9 @@ def converge(settings: Settings, phase: str, only: str | None, *, no_wait: bool)
     if only is not None:
         chosen_host(before, only)
     lab = before.take(settings.plan())
+    if phase in WITH_IMAGES:
+        with Bar() as bar:
+            images.provide(lab.plan, {host.name: host for host in _chosen(lab, only)}, phase, bar)
     code = _all(settings, lab, only, "converge", phase, *(("--no-wait",) if no_wait else ()))
     if only is not None and lab.recorded != before.recorded:
         said = settings.spelled(

@@ -1,4 +1,4 @@
-"""`./lab up`: from whatever is there to a lab with Phase 1 on it."""
+"""`./lab up`: from whatever is there to a lab with all phases on it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from underlay.cli import status
+from underlay.cli import images, status
 from underlay.cli.context import Settings, pass_settings
 from underlay.cli.progress import Bar
 from underlay.errors import Exit, NotReady, Problem, Unforeseen
@@ -23,7 +23,7 @@ from underlay.topology import Plan
 @click.option("--no-phase", is_flag=True, help="Only the hosts, with nothing on them.")
 @pass_settings
 def up(settings: Settings, *, no_phase: bool) -> None:
-    """Bring the lab up: install what is missing, build the image, start the hosts, converge Phase 1.
+    """Bring the lab up: install what is missing, build the image, start the hosts, converge the phases.
 
     May be run again at any time; what is there stays. The machine's own interfaces, rules and settings are not touched.
 
@@ -50,6 +50,7 @@ def up(settings: Settings, *, no_phase: bool) -> None:
         lab = namespaces.up(plan, image.rootfs, REPOSITORY, bar)
         if not no_phase:
             for phase in PHASES:
+                images.provide(plan, lab.hosts, phase, bar)
                 bar.step(f"converging {phase}")
                 _converge(plan, tuple(lab.hosts.values()), phase)
     status.show(lab.plan, status.look(lab))

@@ -1,4 +1,7 @@
-"""Quick answers for the Vagrantfile, as JSON: ``kvm``, ``phases``, or the box for a provider. Needs only Python."""
+"""Quick answers for the Vagrantfile, as JSON: ``kvm``, ``phases``, ``images``, or the box for a provider.
+
+Needs only Python.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 
 from underlay.artifacts import cache_directory
 from underlay.ending import ending
+from underlay.hosts.layout import SHOP_DIRECTORY
 from underlay.hosts.vagrant import kvm
 from underlay.phases import PHASES
 from underlay.signals import usual_signals
@@ -33,6 +37,8 @@ def _answer(question: str) -> dict[str, str | bool] | dict[str, str] | tuple[str
             return _acceleration()
         case "phases":
             return PHASES
+        case "images":
+            return _images()
         case _:
             return box(question)
 
@@ -42,6 +48,14 @@ def _acceleration() -> dict[str, str | bool]:
     images = sorted((cache_directory() / "images").glob("*/rootfs/boot/vmlinuz-*"), reverse=True)
     kernels = (*images, *sorted(Path("/boot").glob("vmlinuz-*"), reverse=True))
     return asdict(kvm.answer(kernels, cache_directory() / "kvm.json"))
+
+
+def _images() -> dict[str, str]:
+    """Return where the shop's images of this checkout are, and where a host finds them; nothing while not built."""
+    from underlay.shop import find_shop
+
+    found = find_shop()
+    return {} if found is None else {"directory": str(found.path), "place": SHOP_DIRECTORY}
 
 
 def box(provider: str) -> dict[str, str]:

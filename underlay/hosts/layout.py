@@ -17,6 +17,8 @@ REPOSITORY = "/vagrant"
 LOG_DIRECTORY = "/var/log/supervisor"
 #: Where every host finds the lab's secret.
 SECRET_FILE = "/etc/underlay/secret"  # noqa: S105 - a path
+#: Where a host finds the shop's images, if it was given them: `registry/` and `manifest.json`.
+SHOP_DIRECTORY = "/srv/underlay/shop"
 #: Where every host finds the plan it was brought up with.
 PLAN_FILE = "/etc/underlay/topology.yaml"
 

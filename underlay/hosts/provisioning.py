@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import tarfile
+import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+from underlay import process
 from underlay.errors import NotReady, Problem
 from underlay.hosts.base import Host
-from underlay.hosts.layout import PLAN_FILE, SECRET_FILE
+from underlay.hosts.layout import PLAN_FILE, SECRET_FILE, SHOP_DIRECTORY
 from underlay.process import Completed
+from underlay.progress import Progress
 from underlay.topology import Plan, render_plan
 
 #: A phase waits for many programs, one after the other; each has the plan's `ready`.
@@ -27,6 +32,18 @@ sync "$1.new" "$3.new"
 mv "$3.new" "$3"
 mv "$1.new" "$1"
 sync "${1%/*}"
+"""
+#: Takes an archive of the shop's images in whole or not at all. The argument is the directory; the archive, whose files
+#: are root's, is what it reads. All of it is on the disk before it has its name.
+_TAKE_IMAGES = """\
+set -e
+rm -rf "$1.new"
+mkdir -p "$1.new"
+tar --extract --no-same-owner --directory "$1.new"
+chmod -R u=rwX,go=rX "$1.new"
+sync --file-system "$1.new"
+rm -rf "$1"
+mv "$1.new" "$1"
 """
 
 
@@ -52,3 +69,22 @@ def tell(hosts: Iterable[Host], plan: str, secret: str) -> None:
     both = f"{secret.strip()}\n{plan}"
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda host: host.run(command, stdin=both), [host for host in hosts if host.running()]))
+
+
+def give_images(host: Host, directory: Path, progress: Progress, *, timeout: float) -> None:
+    """Give a host the shop's images that lie in ``directory``, unless it has these.
+
+    ``timeout`` is in seconds. Raises as ``Host.run`` does.
+    """
+    manifest = directory / "manifest.json"
+    there = host.run(["cat", f"{SHOP_DIRECTORY}/{manifest.name}"], check=False)
+    if there.ok and there.stdout == manifest.read_text():
+        return
+    progress.step(f"giving {host.name} the shop's images")
+    with tempfile.NamedTemporaryFile(prefix="underlay-", suffix=".tar") as file:
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            for name in ("registry", manifest.name):
+                archive.add(directory / name, arcname=name)
+        file.flush()
+        argv = host.argv(("sh", "-c", _TAKE_IMAGES, "sh", SHOP_DIRECTORY))
+        process.run(argv, timeout=timeout, stdin=Path(file.name), where=host.name)

@@ -16,6 +16,10 @@ UNITS_OFF = (
     "nginx.service",
     "redis-server.service",
     "postgresql.service",
+    # Docker too: a daemon that starts by itself would have its containers before there is a guard.
+    "docker.socket",
+    "docker.service",
+    "containerd.service",
     "docker-registry.service",
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
