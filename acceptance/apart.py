@@ -39,7 +39,10 @@ def _processes(spaces: dict[str, str]) -> dict[str, dict[int, int]]:
 
 def _rights(pid: int) -> dict[str, str]:
     """Return what a process may do beyond its user: the words of proc_pid_status(5), and its supplementary groups."""
-    lines = (line.partition(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    try:
+        lines = [line.partition(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+    except OSError:
+        return {}  # it has ended meanwhile
     return {name: " ".join(value.split()) for name, _, value in lines if name in _RIGHTS}
 
 
@@ -55,7 +58,8 @@ def _private_files() -> Iterator[tuple[str, int]]:
 
 def _enterable(there: os.stat_result, users: set[int]) -> bool:
     """Whether somebody else than root can come to what is in a directory."""
-    return there.st_uid in users or bool(there.st_mode & 0o011)
+    owned, shared = there.st_uid in users, there.st_gid in {_group(number) for number in users}
+    return owned or bool(there.st_mode & (0o011 if shared else 0o001))
 
 
 def _writable(users: dict[int, int]) -> dict[int, list[str]]:
@@ -98,14 +102,27 @@ def _readable(paths: list[str]) -> list[str]:
     return found
 
 
+def _group(number: int) -> int:
+    """Return the group of a user; one that the host does not know is of images, where its group has its number."""
+    return pwd.getpwuid(number).pw_gid if _is_known(number) else number
+
+
+def _is_known(number: int) -> bool:
+    return any(entry.pw_uid == number for entry in pwd.getpwall())
+
+
 def _as_user(number: int, paths: list[str]) -> list[str]:
     """Return which paths the user can read, tried in a process that has become it."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        os.initgroups(pwd.getpwuid(number).pw_name, pwd.getpwuid(number).pw_gid)
-        os.setresgid(*[pwd.getpwuid(number).pw_gid] * 3)
+        group = _group(number)
+        if _is_known(number):
+            os.initgroups(pwd.getpwuid(number).pw_name, group)
+        else:  # a user of images alone has no other groups
+            os.setgroups([group])
+        os.setresgid(group, group, group)
         os.setresuid(number, number, number)
         with os.fdopen(writing, "w") as out:
             json.dump(_readable(paths), out)
@@ -127,9 +144,9 @@ def main() -> None:
     json.dump(
         {
             "processes": processes,
-            "rights": {pid: _rights(pid) for pid in pids},
+            "rights": {pid: rights for pid in pids if (rights := _rights(pid))},
             "files": files,
-            "writable": _writable({number: pwd.getpwuid(number).pw_gid for number in users}),
+            "writable": _writable({number: _group(number) for number in users}),
             "readable": {number: _as_user(number, paths) for number in users},
         },
         sys.stdout,

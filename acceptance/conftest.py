@@ -18,10 +18,11 @@ from acceptance.suite import flows
 from acceptance.suite.cases import CASES, SEATS
 from acceptance.suite.cycle import Cycle, turn
 from acceptance.suite.shop import Shop
-from acceptance.suite.stage import Member, Seat, Stage, load
+from acceptance.suite.stage import Member, Seat, Stage, load, stage_of
 from acceptance.traffic import Prober, outside_prober
 from underlay.errors import Exit, InputError
 from underlay.hosts.base import Host, Lab
+from underlay.topology import Plan
 
 #: Failures of one run that are told with the state of the hosts; more would only bury the first ones.
 _MOST_DIAGNOSES = 3
@@ -35,7 +36,8 @@ Snapshots = Mapping[str, Snapshot]
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each fixture that stands for cases of the plan those of the running lab."""
     for name in CASES.keys() & set(metafunc.fixturenames):
-        cases = list(CASES[name](chosen(metafunc.config).plan))
+        laid_out = stage_of(str(metafunc.config.getoption("--phase"))).laid_out
+        cases = list(CASES[name](laid_out(chosen(metafunc.config).plan)))
         ids, values = [identity for identity, _ in cases], [value for _, value in cases]
         metafunc.parametrize(name, values, ids=ids, indirect=name in SEATS)
 
@@ -66,6 +68,12 @@ def stage(lab: Lab, pytestconfig: pytest.Config) -> Stage:
         return load(str(pytestconfig.getoption("--phase")), lab)
     except InputError as error:
         give_up(pytestconfig, [str(problem) for problem in error.problems], Exit.USAGE)
+
+
+@pytest.fixture(scope="session")
+def plan(stage: Stage) -> Plan:
+    """Return the plan on record, as the phase lays it out."""
+    return stage.plan
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
+from acceptance.observe import CONTAINER
 from underlay.hosts.base import Machine
 from underlay.hosts.resident import HELPER
 
 _COUNTER = re.compile(r"^\[(\d+):\d+\] ")
 _OWN_NETWORK = "/proc/self/ns/net"
 #: What Docker keeps on a host by itself when it runs (its documentation, "Bridge network driver").
+#: Who says that a rule in a chain of others is his.
+_PHASE = re.compile(r'--comment "underlay (\w+)"')
+_DOCKER_LINK = re.compile(r"veth[0-9a-f]{7}")
+_DOCKER_MAC = "02:42:"
 _DOCKER_BRIDGE = "docker0"
 #: What stands in the words of a process of this suite. What the helper on a host forks has the helper's.
 _OF_SUITE = (" acceptance.", " ".join(HELPER))
@@ -105,6 +110,12 @@ class Snapshot:
                 for line in table:
                     yield re.sub(r" \[\d+:\d+\]$", "", _COUNTER.sub("", line))
 
+    def policy(self, chain: str) -> str:
+        """Return the policy of a chain of the filter table; ACCEPT if nothing was ever decided there."""
+        rules = list(self.plain_rules())
+        rest = rules[rules.index("*filter") :] if "*filter" in rules else []
+        return next((line.split()[1] for line in rest if line.startswith(f":{chain} ")), "ACCEPT")
+
     def lines(self, *, files: bool = False) -> frozenset[str]:
         """Return the kernel's state as lines: the same state gives the same lines, on whatever day it was made."""
         found = set(self._place_lines(self.root))
@@ -125,18 +136,24 @@ class Snapshot:
         lines = [f"listener {line}" for line in self.listeners]
         ours = Counter(item.words for item in self.processes if any(words in item.words for words in _OF_SUITE))
         lines += [f"{count} processes {words}" for words, count in ours.items()]
-        firsts = Counter(item.namespace for item in self.processes if item.namespace and item.first)
+        # Health checks come and go.
+        firsts = Counter(
+            item.namespace for item in self.processes if item.namespace not in {None, CONTAINER} and item.first
+        )
         lines += [f"{count} first processes in {name}" for name, count in firsts.items()]
         return frozenset(f"{self.host}: {line}" for line in lines)
 
     def _place_lines(self, place: Place) -> Iterator[str]:
         where = f"{place.name}/" if place.name else ""
+        # Docker's end of a container's cable has another name after each start.
+        of_docker = Counter(link.master for link in place.links.values() if _of_docker(link.name))
+        yield from (f"{count} containers on {bridge}" for bridge, count in of_docker.items())
         for link in place.links.values():
-            if place.name is None and link.name == _DOCKER_BRIDGE:
+            if place.name is None and (link.name == _DOCKER_BRIDGE or _of_docker(link.name)):
                 continue
             peer = self.peer(link) if place.name is None else None
-            # The host's end of a veth pair has a MAC address of chance, and nobody asks for it.
-            mac = "" if peer else f" mac={link.mac}"
+            # The host's end of a veth pair has a MAC address of chance, and nobody asks for it; Docker's bridges, too.
+            mac = "" if peer or link.mac.startswith(_DOCKER_MAC) else f" mac={link.mac}"
             other = f" peer={peer[0]}/{peer[1].name}" if peer else ""
             yield (
                 f"link {where}{link.name} kind={link.kind} mtu={link.mtu} up={link.up} master={link.master} "
@@ -150,6 +167,8 @@ class Snapshot:
             yield f"route {where}{route.destination} via {route.via} dev {route.link} proto {route.protocol}"
         yield from (f"policy {where}{line}" for line in place.policy)
         for key, value in place.parameters.items():
+            if place.name is None and any(_of_docker(word) for word in key.split(".")):
+                continue
             yield f"sysctl {where}{key} = {value}"
 
 
@@ -169,6 +188,15 @@ def snapshot(machine: Machine, *, files: bool = False) -> Snapshot:
         files=tuple(data["files"]),
         users=tuple(data["users"]),
     )
+
+
+def of_docker(link: Link) -> bool:
+    """Whether Docker made a link: its bridges have addresses of a kind of their own, a container's cable a name."""
+    return _of_docker(link.name) or (link.kind == "bridge" and link.mac.startswith(_DOCKER_MAC))
+
+
+def _of_docker(name: str) -> bool:
+    return _DOCKER_LINK.fullmatch(name) is not None
 
 
 def packets(machine: Machine, pattern: str) -> int:
@@ -257,11 +285,19 @@ def _tables(rules: tuple[str, ...]) -> Iterator[list[str]]:
 
 
 def _numbered(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """Return rules with their number in their chain, since their order counts."""
-    table, seen = "", dict[str, int]()
+    """Return rules with their number in their chain, since their order counts.
+
+    Of those in chains of others each phase's are numbered for themselves, and the others' not at all: who comes first
+    there is as it happens (Docker, whenever it starts), and decides nothing (test_30_guard).
+    """
+    table, seen = "", Counter[str]()
     for line in lines:
         if line.startswith("*"):
             table = line[1:]
-        chain = line.split()[1] if line.startswith("-A") else ""
-        seen[table + chain] = seen.get(table + chain, 0) + 1
-        yield (f"{table} {chain} {seen[table + chain]}" if chain else table), line
+        if not line.startswith("-A"):
+            yield table, line
+            continue
+        chain, phase = line.split()[1], _PHASE.search(line)
+        group = f"{table} {chain}" + (f" {phase[1]}" if phase else "")
+        seen[group] += 1
+        yield (f"{group} {seen[group]}" if phase or chain.startswith("PHASE") else group), line

@@ -47,6 +47,13 @@ def _holds(path: str, secrets: list[bytes]) -> bool:
     return False
 
 
+def _name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)  # of a user of images alone
+
+
 def main() -> None:
     """Print the files of the secrets with their modes and owners, and where else one of them is."""
     paths = [path for top in json.load(sys.stdin) for path in _files(top)]
@@ -56,9 +63,7 @@ def main() -> None:
     found = {path: os.stat(path) for path in paths}  # noqa: PTH116
     json.dump(
         {
-            "files": {
-                path: [there.st_mode & 0o7777, pwd.getpwuid(there.st_uid).pw_name] for path, there in found.items()
-            },
+            "files": {path: [there.st_mode & 0o7777, _name(there.st_uid)] for path, there in found.items()},
             "secrets": len(set(secrets)),
             "looked_at": len(places),
             "leaks": [path for path in places if secrets and _holds(path, secrets)],

@@ -24,13 +24,17 @@ from acceptance.inside import inside
 #: Kernel parameters that are compared, below /proc/sys/net: a directory, and the files in it (None: all).
 _SYSCTL = "/proc/sys/net"
 _PARAMETERS = (("ipv4", None), ("ipv4/conf/*", None), ("ipv6/conf/*", ("disable_ipv6",)), ("bridge", None))
+#: A key that the kernel makes up at each boot.
+_OF_CHANCE = frozenset({"tcp_fastopen_key"})
 #: Bytes of a parameter. The kernel clears a buffer of that size for each read (fs/proc/proc_sysctl.c).
 _MOST = 4096
 #: What ip(8) is asked of each place, in one run.
 _QUESTIONS = ("address show", "route show table all", "rule show")
 #: Places in which phases keep files; what lies there is compared whole.
 _FILES = ("/etc/netns", "/etc/supervisor", "/etc/underlay", "/etc/resolv.conf", "/run/underlay", "/var/lib/underlay")
-_NETNS = Path("/run/netns")
+_NETNS, _DOCKER_NETNS = Path("/run/netns"), Path("/run/docker/netns")
+#: What the network namespace of any container is called here.
+CONTAINER = "(container)"
 #: How the comment of a phase's users begins.
 _USERS = "underlay "
 
@@ -59,7 +63,7 @@ def _parameters() -> dict[str, str]:
             continue
         for directory in [f"{top}/{name}" for name in os.listdir(base)] if each else [top]:  # noqa: PTH208
             for name in names or os.listdir(f"{_SYSCTL}/{directory}"):  # noqa: PTH208
-                text = _text(f"{_SYSCTL}/{directory}/{name}")
+                text = None if name in _OF_CHANCE else _text(f"{_SYSCTL}/{directory}/{name}")
                 if text is not None:
                     found[".".join(("net", *directory.split("/"), name))] = text
     return found
@@ -160,9 +164,11 @@ def _user(number: int) -> str:
 def _processes(names: list[str]) -> Iterator[dict[str, object]]:
     """Yield each process: its words, its network namespace (None: the host's own), and whether its parent is in it too.
 
-    A namespace that has lost its name, and lives on for a process in it, is called "(deleted)".
+    A namespace that has lost its name, and lives on for a process in it, is called "(deleted)". A container's has none:
+    Docker keeps it elsewhere.
     """
-    known = {(_NETNS / name).stat().st_ino: name for name in names}
+    known = {path.stat().st_ino: CONTAINER for path in _DOCKER_NETNS.glob("*")}
+    known |= {(_NETNS / name).stat().st_ino: name for name in names}
     own = Path("/proc/self/ns/net").stat().st_ino
     found: dict[int, tuple[int, int, str]] = {}
     for path in Path("/proc").glob("[0-9]*"):

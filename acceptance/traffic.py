@@ -16,7 +16,7 @@ from underlay.topology import Plan
 
 DNS_PORT = 53
 #: RFC 1035, section 4.1.1.
-NO_ERROR, NAME_ERROR = 0, 3
+NO_ERROR, SERVER_FAILED, NAME_ERROR = 0, 2, 3
 #: Attempts in one batch that may time out; the rest is then not tried any more.
 _SLOW_ATTEMPTS = 10
 

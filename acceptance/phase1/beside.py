@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from acceptance.kernel import Snapshot, snapshot
 from acceptance.provisioning import ONE_MORE, Report, phases_on, provision
 from acceptance.suite import flows
-from acceptance.suite.cycle import FORWARDING, POLICY
+from acceptance.suite.cycle import FORWARDING
 from acceptance.suite.flows import Matrix
 from acceptance.suite.stage import Stage
 from acceptance.traffic import Attempt, Listener, Outcome, Prober
@@ -21,10 +21,9 @@ _SECOND = "phase9"
 _SPACE, _SUBNET = "ninth-1", "198.18.9.0/24"
 
 
-def settings(state: Snapshot) -> tuple[str, list[str]]:
+def settings(state: Snapshot) -> tuple[str, str]:
     """Return whether a host forwards, and its policy."""
-    policy = [line for line in state.plain_rules() if line.startswith(POLICY)]
-    return state.root.parameters[FORWARDING], policy
+    return state.root.parameters[FORWARDING], state.policy("FORWARD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Moment:
     state: Snapshot
 
     @property
-    def settings(self) -> tuple[str, list[str]]:
+    def settings(self) -> tuple[str, str]:
         """Whether the host forwards, and its policy."""
         return settings(self.state)
 
@@ -50,10 +49,12 @@ class Moment:
 class Story:
     """Step by step: the second comes, the first goes, the second goes; both come; the second goes.
 
-    ``reports`` are those of all steps, ``before`` is the host before them.
+    ``reports`` are those of all steps, ``before`` is the host before them. ``beside`` are phases that were there
+    besides, and stay.
     """
 
     host: str
+    beside: frozenset[str]
     reports: Mapping[str, Report]
     both: Moment
     second_alone: Moment
@@ -92,6 +93,7 @@ def _second_goes_out(lab: Lab, host: Host) -> Outcome:
 def tell(stage: Stage, host: Host, before: Snapshot) -> Story:
     """Go through the steps on a host with services; at the end phase 1 is on it alone, whatever happened."""
     reports: dict[str, Report] = {}
+    beside = phases_on(host, ONE_MORE) - {_FIRST, _SECOND}
 
     def do(verb: str, phase: str) -> None:
         reports[f"{len(reports) + 1}: {verb} {phase}"] = _do(host, verb, phase)
@@ -111,4 +113,4 @@ def tell(stage: Stage, host: Host, before: Snapshot) -> Story:
     finally:
         _do(host, "remove", _SECOND)
         reports["at the end: converge"] = _do(host, "converge", _FIRST)
-    return Story(host.name, reports, both, second_alone, bare, both_again, first_alone, before)
+    return Story(host.name, beside, reports, both, second_alone, bare, both_again, first_alone, before)

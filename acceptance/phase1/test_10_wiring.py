@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from acceptance.conftest import Snapshots
-from acceptance.kernel import Link, Place, Snapshot
+from acceptance.kernel import Link, Place, Snapshot, of_docker
 from acceptance.modules import LabHost
 from acceptance.suite.stage import Seat, Stage
 from underlay.topology import Plan, Tier
@@ -24,8 +24,6 @@ _LOOPBACK = IPv4Interface("127.0.0.1/8")
 _ANYWHERE = IPv4Network("0.0.0.0/0")
 #: The policy rules that every network namespace has from the start (ip-rule(8)).
 _POLICY = ("0 all local", "32766 all main", "32767 all default")
-#: Kinds of links that a host may have without phase 1: its own network cards, and Docker's bridge when it runs.
-_DOCKER = "docker0"
 
 
 def _only_link(place: Place) -> Link:
@@ -57,7 +55,7 @@ def test_bridges_and_veths_are_exactly_the_planned_ones(snapshots: Snapshots, pl
     seen = {
         link.name: link.kind
         for link in root.links.values()
-        if link.kind not in {"loopback", "ether"} and link.name not in {wire.name, _DOCKER}
+        if link.kind not in {"loopback", "ether"} and link.name != wire.name and not of_docker(link)
     }
     assert seen == planned, f"{host_name}: expected {planned}; seen: {seen}"
 

@@ -13,9 +13,8 @@ from acceptance.kernel import difference, snapshot
 from acceptance.phase1.stage import user
 from acceptance.provisioning import Report, provision
 from acceptance.suite import flows
-from acceptance.suite.cases import WITH_PASSWORD
 from acceptance.suite.shop import Shop
-from acceptance.suite.stage import Seat, Stage
+from acceptance.suite.stage import WITH_PASSWORD, Seat, Stage
 from acceptance.traffic import Attempt, outward
 from underlay.hosts.base import Host
 from underlay.hosts.layout import SECRET_FILE

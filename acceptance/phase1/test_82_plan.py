@@ -20,9 +20,8 @@ from acceptance.conftest import LastSeen
 from acceptance.customer import Customer
 from acceptance.provisioning import Report, provision
 from acceptance.suite import flows
-from acceptance.suite.cases import WITH_PASSWORD
 from acceptance.suite.flows import Matrix
-from acceptance.suite.stage import Stage
+from acceptance.suite.stage import WITH_PASSWORD, Stage
 from acceptance.traffic import Attempt, Outcome
 from underlay import process
 from underlay.errors import Exit

@@ -62,13 +62,18 @@ def _breakages(here: Sequence[Seat], draw: random.Random) -> list[str]:
 
 
 #: Every other time the host does not forward any more, and its guard has gone: a run must make the latter first.
-_UNGUARDED = ("sysctl -qw net.ipv4.ip_forward=0", "iptables -w -P FORWARD ACCEPT", "iptables -w -D FORWARD 1")
+def _unguarded(here: Sequence[Seat]) -> tuple[str, ...]:
+    jump = f'-i {here[0].tier.bridge} -m comment --comment "underlay phase1" -j PHASE1-FROM'
+    lost = (f"iptables -w -t {table} -D FORWARD {jump}" for table in ("filter", "security"))
+    return ("sysctl -qw net.ipv4.ip_forward=0", "iptables -w -P FORWARD ACCEPT", *lost)
 
 
 def _guard(rules: Iterable[str]) -> frozenset[str]:
     """Return the rules that stand between the host's links, and the policy."""
     return frozenset(
-        line for line in rules if re.match(r":FORWARD DROP|-A (FORWARD|PHASE1-(FROM|TO|EGRESS|DENY)) ", line)
+        line
+        for line in rules
+        if re.match(r":FORWARD DROP|-A (FORWARD .*PHASE1-(FROM|TO)$|PHASE1-(FROM|TO|EGRESS|DENY) )", line)
     )
 
 
@@ -83,14 +88,14 @@ _UNTIL_FORWARDING = """
 while read -r on </proc/sys/net/ipv4/ip_forward; [ "$on" = 0 ] && kill -0 $run 2>/dev/null; do :; done
 kill -KILL $run
 echo "$on"
-iptables-save -t filter
+iptables-save
 """
 
 
-def test_guard_stands_when_the_host_begins_to_forward(host: Host, last_seen: LastSeen) -> None:
+def test_guard_stands_when_the_host_begins_to_forward(host: Host, stage: Stage, last_seen: LastSeen) -> None:
     guard = _guard(last_seen.snapshots[host.name].plain_rules())
     assert guard, f"{host.name}: expected: rules of a guard; seen: none"
-    host.run(["sh", "-e", "-c", "\n".join(_UNGUARDED)])
+    host.run(["sh", "-e", "-c", "\n".join(_unguarded(stage.seats(host.name)))])
     run = command("converge", "phase1", "--no-wait")
     forwards, *rules = host.run(["sh", "-c", _UNTIL_FORWARDING, "sh", *run]).stdout.splitlines()
     assert forwards == "1", f"{host.name}: expected: converge makes it forward again; seen: {forwards}"
@@ -114,11 +119,11 @@ def test_next_converge_after_a_kill_ends_green(stage: Stage, host: Host, shop: S
     for number in range(wanted * _TRIES):
         moment = draw.uniform(_SOONEST, 1) * whole
         lines = [
-            *(f"{line} 2>/dev/null" for line in (*_breakages(here, draw), *(_UNGUARDED if number % 2 else ()))),
+            *(f"{line} 2>/dev/null" for line in (*_breakages(here, draw), *(_unguarded(here) if number % 2 else ()))),
             "begun=$(date +%s.%N)",
             f"timeout --signal=KILL {moment:.3f} {converge} 2>&1",
             "code=$?; ended=$(date +%s.%N)",
-            'echo; echo "forwards $(sysctl -n net.ipv4.ip_forward)"; iptables-save -t filter',
+            'echo; echo "forwards $(sysctl -n net.ipv4.ip_forward)"; iptables-save',
             "echo; echo converge $code $begun $ended",
             *((f"{check} 2>&1", "echo check $?") if number % _ASKED == 0 else ()),
         ]

@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from acceptance.suite.flows import all_pairs
-from acceptance.suite.stage import Member, members
-from underlay.topology import Plan, Program, Published
-
-#: The programs that are given a password of the database.
-WITH_PASSWORD = frozenset({Program.PRODUCT, Program.ORDER})
+from acceptance.suite.stage import WITH_PASSWORD, Member, members
+from underlay.topology import Plan, Published
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from acceptance.kernel import Snapshot, snapshot
 from acceptance.provisioning import ONE_MORE, Report, command, phases_on, provision
@@ -13,7 +14,7 @@ from underlay.process import Completed
 
 #: On a host of the lab, where root alone can write: root runs it.
 _SCRIPT = "/run/explained.sh"
-FORWARDING, POLICY = "net.ipv4.ip_forward", ":FORWARD "
+FORWARDING = "net.ipv4.ip_forward"
 #: As on a host that was a router before, and drops what it does not know.
 _OWN_SETTINGS = f"sysctl -qw {FORWARDING}=1; iptables -w -P FORWARD DROP"
 
@@ -24,14 +25,15 @@ class Cycle:
 
     Before the first removal a killed program has left behind what it leaves.
     ``phases_left`` are those that the host itself says are on after the first removal. Before the script somebody gives
-    the host settings of its own, which the phase changes: ``own`` is the host then.
+    the host settings of its own, which the phase changes: ``own`` is the host then. ``programs_left`` are what is
+    supervised after the first removal, but for what another phase has.
     """
 
     made: Snapshot
     first_removal: Report
     phases_left: frozenset[str]
     removed: Snapshot
-    programs_left: str
+    programs_left: tuple[str, ...]
     own: Snapshot
     script: Completed
     explained: Snapshot
@@ -45,13 +47,26 @@ class Cycle:
 def turn(stage: Stage) -> Mapping[str, Cycle]:
     """Go through the steps on each host that services run on; at the end it is as before, whatever happened."""
     hosts = stage.lab.hosts.items()
-    return {name: _turn(stage, host) for name, host in hosts if stage.plan.services_on(name)}
+    found = {}
+    for name, host in hosts:
+        if stage.plan.services_on(name):
+            with stage.watching(host):
+                found[name] = _turn(stage, host)
+    return found
 
 
 def _settings(state: Snapshot) -> str:
     """Return the commands that give a host the settings it had."""
-    words = next((line.split() for line in state.rules if line.startswith(POLICY)), [POLICY, "ACCEPT"])
-    return f"sysctl -qw {FORWARDING}={state.root.parameters[FORWARDING]}; iptables -w -P FORWARD {words[1]}"
+    forwards, policy = state.root.parameters[FORWARDING], state.policy("FORWARD")
+    return f"sysctl -qw {FORWARDING}={forwards}; iptables -w -P FORWARD {policy}"
+
+
+def _programs(host: Host, phase: str) -> tuple[str, ...]:
+    """Return what supervisord says of each program that is not another phase's, by the mark in its configuration."""
+    words = ["grep", "-rL", f"Made by Underlay, {phase}", "/etc/supervisor/conf.d"]
+    others = {Path(path).stem for path in host.run(words, check=False).stdout.split()}
+    said = host.run(["supervisorctl", "status"], check=False).stdout.splitlines()
+    return tuple(line for line in said if line.split()[0] not in others)
 
 
 def _turn(stage: Stage, host: Host) -> Cycle:
@@ -63,7 +78,7 @@ def _turn(stage: Stage, host: Host) -> Cycle:
         phases_left = phases_on(host, ONE_MORE)
         removed = snapshot(host, files=True)
         settings = _settings(removed)
-        programs_left = host.run(["supervisorctl", "status"], check=False).stdout.strip()
+        programs_left = _programs(host, phase)
         host.run(["sh", "-e", "-c", _OWN_SETTINGS])
         own = snapshot(host, files=True)
         # From a file: what stands in the script must not be taken for the input of its commands.

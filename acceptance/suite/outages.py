@@ -65,7 +65,7 @@ def kill(stage: Stage, seats: Iterable[Seat]) -> None:
     for seat, pids in before.items():
 
         def another(seat: Seat = seat, pids: frozenset[str] = pids) -> bool | NotYet:
-            now = frozenset(_pids(stage, seat))
+            now = frozenset(_pids(stage, stage.seat(seat.member)))
             return True if now and not now & pids else NotYet(f"processes {sorted(now)}")
 
         ready = stage.plan.timeouts.ready

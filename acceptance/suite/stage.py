@@ -10,19 +10,24 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from acceptance.modules import LabHost
-from acceptance.traffic import Attempt, Outcome, Prober, Resolved
+from acceptance.traffic import NAME_ERROR, NO_ERROR, Attempt, Outcome, Prober, Resolved
 from underlay.errors import InputError, Problem
 from underlay.hosts.base import Host, Lab
-from underlay.topology import Plan, Replica, Service, Tier
+from underlay.topology import Plan, Program, Replica, Service, Tier, in_containers
+from underlay.topology.docker import REGISTRY_PORT
 
 if TYPE_CHECKING:
     from acceptance.suite.cases import Visit
+
+#: The programs that are given a password of the database.
+WITH_PASSWORD = frozenset({Program.PRODUCT, Program.ORDER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +86,19 @@ class Stage(ABC):
 
     #: The chain of the filter table in which denied packets are counted, and nothing else.
     deny_chain: ClassVar[str]
+    #: What customers are told when all gateways have stopped: that they were refused (502), or did not answer (504).
+    without_gateways: ClassVar[int] = 502
     #: Files, and directories of files, that hold secrets.
     secrets: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, lab: Lab, phase: str) -> None:
         self.lab = lab
         self.phase = phase
+
+    @staticmethod
+    def laid_out(plan: Plan) -> Plan:
+        """Return the plan as the phase lays it out: its hosts, addresses and published ports are those of the phase."""
+        return plan
 
     @abstractmethod
     def seat(self, member: Member) -> Seat:
@@ -108,13 +120,46 @@ class Stage(ABC):
         """Return each address that a replica can ask for backwards, with the one name that it is told; here: none."""
         return {}
 
+    def unknown(self, seat: Seat) -> tuple[int, str]:
+        """Return how a replica is told that there is no such name: DNS's code, and the resolver's word for it."""
+        return NAME_ERROR, "EAI_NONAME"
+
+    def lacking(self, seat: Seat, kind: str) -> int:
+        """Return DNS's code for records of a kind that nobody has, of a name that there is."""
+        return NO_ERROR
+
+    def serves(self, host: str) -> frozenset[int]:
+        """Return the TCP ports on which a host serves others, because of any phase."""
+        containers = in_containers(self.lab.plan)
+        every = (*self.lab.plan.published, *containers.plan.published)
+        registry = {REGISTRY_PORT} if host == containers.host else set()
+        return frozenset(registry | {entry.port for entry in every if entry.host == host})
+
     @abstractmethod
     def user(self, seat: Seat) -> str:
-        """Return the user that a replica runs as."""
+        """Return the user that a replica runs as: its name, or the number of one that the host does not know."""
+
+    def uid(self, seat: Seat) -> int:
+        """Return the number of the user that a replica runs as."""
+        name = self.user(seat)
+        return int(name) if name.isdecimal() else int(LabHost(self.machine(seat), self.plan).user(name).uid)
 
     @abstractmethod
     def secret(self, seat: Seat) -> str:
         """Return the file that holds the password of a replica's service."""
+
+    def keepers(self, host: str) -> frozenset[str]:
+        """Return the users of a host who may own a secret: those whose service has one, and root."""
+        served = (seat for seat in self.seats(host) if seat.service.program in WITH_PASSWORD)
+        return frozenset({"root", *(self.user(seat) for seat in served)})
+
+    def superusers(self, seat: Seat) -> frozenset[str]:
+        """Return the users whom a database lets in by its socket as its superuser."""
+        return frozenset({"root", self.user(seat)})
+
+    def become(self, seat: Seat, user: str) -> Sequence[str]:
+        """Return the words that, put before a program, run it where a replica is, as a user."""
+        return () if user == "root" else ("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--")
 
     @abstractmethod
     def room(self, seat: Seat) -> frozenset[str]:
@@ -127,6 +172,16 @@ class Stage(ABC):
     @abstractmethod
     def start(self, seat: Seat) -> None:
         """Start it again. No error if it runs."""
+
+    @contextmanager
+    def held(self, seats: Sequence[Seat]) -> Iterator[Sequence[Seat]]:
+        """Lend the places of stopped replicas, with their networks and addresses."""
+        yield seats
+
+    @contextmanager
+    def watching(self, host: Host) -> Iterator[None]:
+        """Watch, if the phase wants to, while it is taken away from a host and made again."""
+        yield
 
     @abstractmethod
     def seen_as(self, visit: Visit) -> IPv4Address:
@@ -141,8 +196,16 @@ class Stage(ABC):
 
     @property
     def plan(self) -> Plan:
-        """The plan that the lab is up with."""
-        return self.lab.plan
+        """The plan that the lab is up with, as the phase lays it out."""
+        return self.laid_out(self.lab.plan)
+
+    def source(self, seat: Seat, target: Seat) -> IPv4Address:
+        """Return the address that a replica has towards another one."""
+        return seat.address
+
+    def sources(self, seat: Seat) -> frozenset[IPv4Address]:
+        """Return the addresses that a replica may go out with."""
+        return frozenset({seat.address})
 
     def seats(self, host: str | None = None) -> tuple[Seat, ...]:
         """Return where all replicas are; with a host's name, those that are there."""
@@ -188,7 +251,12 @@ def members(plan: Plan) -> Iterator[Member]:
 
 
 def load(phase: str, lab: Lab) -> Stage:
-    """Return a phase's stage on a lab: the one class of that kind in ``acceptance/PHASE/stage.py``.
+    """Return a phase's stage on a lab; raises as ``stage_of``."""
+    return stage_of(phase)(lab, phase)
+
+
+def stage_of(phase: str) -> type[Stage]:
+    """Return a phase's stage: the one class of that kind in ``acceptance/PHASE/stage.py``.
 
     InputError if there is no such phase, or not one stage in it.
     """
@@ -206,4 +274,4 @@ def load(phase: str, lab: Lab) -> Stage:
         raise InputError(
             Problem(str(module.__file__), f"expected: one stage; seen: {names}", "see acceptance/suite/stage.py")
         )
-    return stages[0](lab, phase)
+    return stages[0]

@@ -74,16 +74,19 @@ def test_egress_is_seen_as_the_host(departures: Departures, egress_seat: Seat, p
     assert seen == str(address), f"{receiver}: expected: {name} comes from {address}; seen: {outcome.reply_text}"
 
 
-def test_egress_is_translated_by_the_kernel(departures: Departures, egress_seat: Seat, plan: Plan) -> None:
+def test_egress_is_translated_by_the_kernel(
+    departures: Departures, egress_seat: Seat, plan: Plan, stage: Stage
+) -> None:
     """Conntrack has that very connection, with the answer addressed to the host."""
     _needs_another_host(departures, egress_seat)
     host, outcome = plan.host(egress_seat.host), departures.outcomes[egress_seat.name]
+    own_addresses = stage.sources(egress_seat)
     outcome.assert_connected()
     line = next(
         (
             line
             for line in departures.connections[host.name].splitlines()
-            if f"src={egress_seat.address} " in line and f"sport={outcome.local_port} " in line
+            if any(f"src={own} " in line for own in own_addresses) and f"sport={outcome.local_port} " in line
         ),
         "",
     )
@@ -163,9 +166,10 @@ def test_between_tiers_nothing_is_rewritten(passages: Passages, allowed_pair: Pa
     source, target, outcome = stage.seat(pair.source), stage.seat(pair.target), passages.outcomes[pair.name]
     outcome.assert_connected()
     for host in {source.host, target.host}:
-        words = f"src={source.address} dst={target.address} sport={outcome.local_port} dport={target.service.port} "
+        own = stage.source(source, target)
+        words = f"src={own} dst={target.address} sport={outcome.local_port} dport={target.service.port} "
         line = next((line for line in passages.connections[host].splitlines() if words in line), "no such connection")
-        back = f"src={target.address} dst={source.address} sport={target.service.port} dport={outcome.local_port} "
+        back = f"src={target.address} dst={own} sport={target.service.port} dport={outcome.local_port} "
         assert back in line, f"{host}: expected in conntrack: {words}... {back}; seen: {line}"
 
 

@@ -26,15 +26,15 @@ Probers = Mapping[str, Prober]
 _CHANCE = 4
 
 
-def _unplanned(plan: Plan, host: str, its_own: Sequence[int], seed: int) -> list[int]:
+def _unplanned(stage: Stage, host: str, its_own: Sequence[int], seed: int) -> list[int]:
     """Return ports that a host must not answer on: those of the plan that it does not publish, and some of chance.
 
     ``its_own`` are those on which it serves by itself, as a host does (ssh).
     """
-    published = {entry.port for entry in plan.published if entry.host == host}
+    plan = stage.plan
     every = {service.port for service in plan.services} | {entry.port for entry in plan.published}
     some = {*chance.drawn_by(seed).sample(range(1, 65536), _CHANCE)} - set(its_own)
-    return sorted({*every, plan.tunnel.port, *some} - published)
+    return sorted({*every, plan.tunnel.port, *some} - stage.serves(host))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def knocked(stage: Stage, probers: Probers) -> Knocks:
     lab, plan = stage.lab, stage.plan
     seats = [seat for seat in stage.seats() if seat.service.egress]
     for host in lab.hosts.values():
-        ports = _unplanned(plan, host.name, _own_ports(LabHost(host, plan)), seed)
+        ports = _unplanned(stage, host.name, _own_ports(LabHost(host, plan)), seed)
         # One by UDP: the kernel tells one asker of few closed ports at a time (icmp_ratelimit, icmp(7)).
         ways = [("tcp", port) for port in ports] + [("udp", entry.port) for entry in plan.published[:1]]
         for name, prober in probers.items():

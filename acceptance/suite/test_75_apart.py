@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from acceptance.modules import LabHost
-from acceptance.suite.cases import WITH_PASSWORD
-from acceptance.suite.stage import Seat, Stage
+from acceptance.suite.stage import WITH_PASSWORD, Seat, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +64,17 @@ def test_each_service_has_a_user_of_its_own(apart: Mapping[str, Apart], stage: S
 
 
 def test_service_runs_as_the_planned_user(apart: Mapping[str, Apart], stage: Stage, seat: Seat) -> None:
-    wanted = LabHost(stage.machine(seat), stage.plan).user(stage.user(seat)).uid
+    wanted = stage.uid(seat)
     seen = apart[seat.host].user_of(seat)
     assert seen == wanted, f"{seat.host}/{seat.name}: expected: {stage.user(seat)}, {wanted}; seen: {seen}"
 
 
 def test_user_of_a_service_cannot_log_in(stage: Stage, seat: Seat) -> None:
     user = LabHost(stage.machine(seat), stage.plan).user(stage.user(seat))
+    if user.name.isdecimal():
+        named = LabHost(stage.machine(seat), stage.plan).run("getent passwd %s", user.name).stdout
+        assert not named, f"{seat.host}: expected: nobody has the number {user.name} of an image's user; seen: {named}"
+        return
     seen = (user.shell, user.home, user.password[:1])
     wanted = ("/usr/sbin/nologin", "/nonexistent", "!")
     assert seen == wanted, f"{seat.host}: {user.name}: expected: shell, home and password {wanted}; seen: {seen}"
@@ -86,8 +89,10 @@ def test_rooms_are_closed_to_all_others(stage: Stage) -> None:
             directory = host.file(path)
             if directory.exists:
                 looked += 1
-                seen, wanted = (directory.mode & 0o077, directory.user), (0, stage.user(seat))
+                seen, wanted = (directory.mode & 0o077, directory.uid), (0, stage.uid(seat))
                 assert seen == wanted, f"{seat.host}: {path}: expected: for {wanted[1]} alone; seen: {seen}"
+    if not any(stage.room(seat) for seat in stage.seats()):
+        pytest.skip("in this phase replicas write nowhere on the host")
     assert looked, "expected: a replica with a directory of its own; seen: none"
 
 
@@ -103,7 +108,8 @@ def test_service_writes_where_it_has_to_and_nowhere_else(apart: Mapping[str, Apa
     assert seen <= rooms, (
         f"{seat.host}/{seat.name}: expected: it may write {sorted(rooms)}; besides: {sorted(seen - rooms)}"
     )
-    assert any(here.writable.values()), f"{seat.host}: expected: somebody may write somewhere; seen: nobody"
+    if rooms:
+        assert any(here.writable.values()), f"{seat.host}: expected: somebody may write somewhere; seen: nobody"
     others = here.writable["-1"] - _EVERYBODYS
     assert not others, f"{seat.host}: expected: nothing that all may write; seen: {sorted(others)}"
 

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from acceptance.modules import LabHost
-from acceptance.suite.cases import WITH_PASSWORD
 from acceptance.suite.shop import Shop
-from acceptance.suite.stage import Seat, Stage
+from acceptance.suite.stage import WITH_PASSWORD, Seat, Stage
 from underlay.process import Completed
 from underlay.topology import Program
 
@@ -19,7 +18,7 @@ from underlay.topology import Program
 #: password may be shown (empty: any).
 _LOGIN = r"""
 eval "$(tr '\0' '\n' <"/proc/$1/environ" | sed -n "s/^\(DATABASE_[A-Z_]*\)=\(.*\)$/\1='\2'/p")"
-if [ "$2" = own ]; then PGPASSWORD=$(cat "$DATABASE_PASSWORD_FILE"); else PGPASSWORD=$2; fi
+if [ "$2" = own ]; then PGPASSWORD=$(cat "/proc/$1/root$DATABASE_PASSWORD_FILE"); else PGPASSWORD=$2; fi
 test -z "$PGPASSWORD" || export PGPASSWORD
 test -z "$5" || export PGREQUIREAUTH="$5"
 exec psql --no-psqlrc -wqtA -h "$DATABASE_HOST" -p "$DATABASE_PORT" -U "${3:-$DATABASE_USER}" -d "${4:-$DATABASE_NAME}"
@@ -157,14 +156,15 @@ def test_only_the_superusers_own_users_get_in_by_the_socket(stage: Stage, shop: 
     sockets, port = shop.query("SHOW unix_socket_directories"), shop.query("SHOW port")
 
     def enter(user: str, role: str) -> Completed:
-        become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user != "root" else []
         place = ["-h", sockets, "-p", port, "-U", role, "-d", "postgres"]
-        return host.run([*become, "psql", "--no-psqlrc", "-wqtA", *place, "-c", "SELECT 1"], check=False)
+        return host.run(
+            [*stage.become(database, user), "psql", "--no-psqlrc", "-wqtA", *place, "-c", "SELECT 1"], check=False
+        )
 
     users = {"root", own, *(stage.user(seat) for seat in stage.seats(database.host))}
     for user in sorted(users):
         for role in ("postgres", *sorted(_ROLES)):
-            wanted = role == "postgres" and user in {"root", own}
+            wanted = role == "postgres" and user in stage.superusers(database)
             seen = enter(user, role)
             assert seen.ok == wanted, (
                 f"{host.name}: user {user} as {role}: expected: {'let in' if wanted else 'refused'}; seen: {seen}"

@@ -10,8 +10,7 @@ import pytest
 
 from acceptance.modules import LabHost
 from acceptance.provisioning import command
-from acceptance.suite.cases import WITH_PASSWORD
-from acceptance.suite.stage import Seat, Stage
+from acceptance.suite.stage import WITH_PASSWORD, Seat, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ def secrets(stage: Stage) -> Mapping[str, Secrets]:
 
 
 def test_secret_is_for_its_owner_alone(secrets: Mapping[str, Secrets], busy_host: str, stage: Stage) -> None:
-    owners = {"root", *(stage.user(seat) for seat in stage.seats(busy_host) if seat.service.program in WITH_PASSWORD)}
+    owners = stage.keepers(busy_host)
     here = secrets[busy_host].files
     assert here, f"{busy_host}: expected: files with secrets below {stage.secrets}; seen: none"
     for path, (mode, owner) in here.items():
@@ -46,9 +45,9 @@ def test_secret_is_for_its_owner_alone(secrets: Mapping[str, Secrets], busy_host
 
 
 def test_service_has_its_secret(stage: Stage, database_user: Seat) -> None:
-    host, user = LabHost(stage.machine(database_user), stage.plan), stage.user(database_user)
+    host, user = LabHost(stage.machine(database_user), stage.plan), stage.uid(database_user)
     file = host.file(stage.secret(database_user))
-    seen = (file.mode, file.user)
+    seen = (file.mode, file.uid)
     assert seen == (0o400, user), (
         f"{host.name}: {file.path}: expected: 0400 of {user}; seen: {seen[0]:04o} of {seen[1]}"
     )

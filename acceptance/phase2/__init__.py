@@ -1,0 +1,1 @@
+"""What only Phase 2 has."""

@@ -1,0 +1,90 @@
+"""Somebody who knocks at every door of both phases, from everywhere, for as long as something is going on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from acceptance.phase2.stage import InContainers
+from underlay.hosts.base import Host
+from underlay.topology import Plan, flow_pairs
+
+_STOP = "/run/underlay-moments-are-over"
+#: Times the plan's `ready` that all of it may take.
+_LONGEST = 8
+
+Way = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Knocking:
+    """What came of it: rounds, attempts, who got through (address, address and port) how often, and what failed."""
+
+    rounds: int
+    tried: int
+    through: Mapping[Way, int]
+    made: int
+    failed: Sequence[str]
+
+
+def allowed(stage: InContainers) -> frozenset[Way]:
+    """Return every connection that some phase's plan allows, as the kernel shows it."""
+    ways = set()
+    by_hand, docker = stage.lab.plan, stage.plan
+    for source, target, item in flow_pairs(by_hand):
+        ways.add((str(source.ip), f"{item.ip}:{target.port}"))
+    for source, target, item in flow_pairs(docker):
+        ways.add((str(stage.containers.address(source, target.tier)), f"{item.ip}:{target.port}"))
+    # Whoever may go out may use what is published, at any address of the host.
+    for service, item in docker.replicas():
+        for each in stage.containers.attachments[item.name] if service.egress else ():
+            ways |= {
+                (str(each.address.ip), f"{tier.gateway.ip}:{entry.port}")
+                for entry in docker.published
+                for tier in docker.tiers_on(entry.host)
+            }
+    for plan in (by_hand, docker):
+        # Each reaches itself without a rule.
+        own = {item.name: stage.containers.attachments[item.name] for _, item in plan.replicas()}
+        for service, item in plan.replicas():
+            for address in (str(item.ip), *(str(each.address.ip) for each in own[item.name])):
+                ways.add((address, f"{item.ip}:{service.port}"))
+    return frozenset(ways)
+
+
+def targets(stage: InContainers) -> list[tuple[str, int]]:
+    """Return the services of both phases, and a port of the host that no container may reach."""
+    plans: tuple[Plan, ...] = (stage.lab.plan, stage.plan)
+    found = [(str(item.ip), service.port) for plan in plans for service, item in plan.replicas()]
+    host = stage.containers.host
+    assert host is not None
+    return [*found, *((str(tier.gateway.ip), stage.plan.published[0].port) for tier in stage.plan.tiers_on(host))]
+
+
+@contextmanager
+def knocking(stage: InContainers, host: Host, steady: Sequence[tuple[str, str, int]]) -> Iterator[list[Knocking]]:
+    """Knock while the block runs; its one result is in the list afterwards."""
+    found: list[Knocking] = []
+    ready = stage.plan.timeouts.ready
+    asked = {"targets": targets(stage), "steady": list(steady), "stop": _STOP, "lifetime": ready * _LONGEST}
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(
+            host.run, ["python3", "-m", "acceptance.moments"], stdin=json.dumps(asked), timeout=ready * (_LONGEST + 1)
+        )
+        try:
+            yield found
+        finally:
+            host.run(["touch", _STOP])
+            said = json.loads(run.result().stdout)
+    through = {tuple(key.split(" ")): count for key, count in said["through"].items()}
+    ways = {(source, target): count for (source, target), count in through.items()}
+    found.append(Knocking(said["rounds"], said["tried"], ways, said["made"], tuple(said["failed"])))
+
+
+def steady(stage: InContainers) -> list[tuple[str, str, int]]:
+    """Return a flow of phase 1 that must never fail: a namespace, an address and a port."""
+    pairs = flow_pairs(stage.lab.plan)
+    return [(source.namespace, str(item.ip), target.port) for source, target, item in pairs][:1]
