@@ -15,7 +15,7 @@ from acceptance.suite.cases import Visit
 from acceptance.suite.stage import Member, Seat, Stage, members
 from acceptance.traffic import NAME_ERROR, NO_ERROR, SERVER_FAILED, Outcome
 from underlay.hosts.base import Host, Lab
-from underlay.topology import Containers, Plan, Program, in_containers
+from underlay.topology import Containers, Plan, Program, Tier, in_containers
 
 if TYPE_CHECKING:
     from acceptance.phase2.knocking import Knocking
@@ -218,6 +218,10 @@ class InContainers(Stage):
         """Whether a network of a replica does: else its own kernel says that there is no way, and no rule is asked."""
         tiers = {item.tier for item in self.containers.attachments[seat.name]}
         return not all(self.containers.internal(self.plan.tier(name)) for name in tiers)
+
+    def leads_to(self, seat: Seat, tier: Tier) -> bool:
+        """Whether it is in that network, or a way leads out."""
+        return self.leads_out(seat) or any(item.tier == tier.name for item in self.containers.attachments[seat.name])
 
     def reverse(self, seat: Seat) -> Mapping[IPv4Address, str]:
         """Return what Docker calls whoever is in a network of the replica: by its name, and by that of the network."""

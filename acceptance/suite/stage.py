@@ -173,6 +173,10 @@ class Stage(ABC):
     def start(self, seat: Seat) -> None:
         """Start it again. No error if it runs."""
 
+    def leads_to(self, seat: Seat, tier: Tier) -> bool:
+        """Whether a replica's own kernel knows a way to a tier, so that a rule has to stop it."""
+        return True
+
     @contextmanager
     def held(self, seats: Sequence[Seat]) -> Iterator[Sequence[Seat]]:
         """Lend the places of stopped replicas, with their networks and addresses."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from provision.marks import Mark
-from provision.resources.docker.container import INPUTS, LOG_FILES, LOG_SIZE, ROOM, Confined
+from provision.resources.docker.container import INPUTS, LOG_FILES, LOG_SIZE, ROOM, Confined, milliseconds
 from provision.resources.docker.network import DockerNetwork, Volume
 
 
@@ -76,6 +76,13 @@ def _service(mark: Mark, spec: Confined, digest: str) -> Iterator[str]:
     yield f"  mem_limit: {spec.memory}m"
     yield f"  memswap_limit: {spec.memory}m"
     yield f"  pids_limit: {spec.pids}"
+    pace = spec.pace
+    yield "  healthcheck:"
+    yield f"    start_interval: {_seconds(pace.first)}"
+    yield f"    start_period: {_seconds(pace.starting)}"
+    yield f"    interval: {_seconds(pace.then)}"
+    yield f"    timeout: {_seconds(pace.then)}"
+    yield f"    retries: {pace.retries}"
     yield f"  tmpfs: [{_word(f'{ROOM}:{spec.room}')}]"
     if spec.mounts:
         yield "  volumes:"
@@ -106,6 +113,11 @@ def _volume(mark: Mark, volume: Volume) -> Iterator[str]:
     key, value = mark.label
     yield f"  {volume.key}:"
     yield f"    labels: {{{key}: {value}}}"
+
+
+def _seconds(seconds: float) -> str:
+    """Return a time as Compose reads it, which knows no fractions of a second."""
+    return f"{seconds:g}s" if seconds == int(seconds) else f"{milliseconds(seconds)}ms"
 
 
 def _word(text: str) -> str:

@@ -12,7 +12,7 @@ from provision.phase2 import compose
 from provision.phase2.facts import Facts
 from provision.phase2.network import PROJECT
 from provision.resource import Resource, Section
-from provision.resources.docker.container import ROOM, Confined, Container, Membership, Mount, digest
+from provision.resources.docker.container import ROOM, Confined, Container, Membership, Mount, Pace, digest
 from provision.resources.docker.image import PulledImage
 from provision.resources.docker.network import DockerNetwork, Volume
 from provision.resources.file import Directory, TextFile
@@ -139,8 +139,15 @@ def _part(
             if flow.source == service.name
             for item in plan.service(flow.target).replicas
         ),
+        pace=_pace(plan),
     )
     return _Part(spec, inputs, tuple(secret for secret, _ in secrets), volume)
+
+
+def _pace(plan: Plan) -> Pace:
+    """Return how often health is asked for: each time costs a process, which slow hosts have less of."""
+    ready = plan.timeouts.ready
+    return Pace(first=ready / 60, then=ready / 6, starting=ready)
 
 
 def _names(plan: Plan, replica: Replica) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import pytest
 
 from provision.kernel.network import Network
 from provision.marks import Mark, Places
+from provision.resource import Feed
 from provision.resources.rules import Chain, Jump, Table, discover
 from provision.supervisor import Supervisor
 from provision.system import System
@@ -56,3 +57,56 @@ def test_a_rule_without_words_in_a_chain_of_ours_is_a_difference(saved: list[str
 def test_a_rule_of_others_that_decides_before_ours_is_a_difference(saved: list[str], system: System) -> None:
     saved.insert(2, "-A INPUT -j ACCEPT")
     assert _TABLE.observe(system) == "INPUT asks a rule of others before it leads to ours: -j ACCEPT"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-j DOCKER-USER",
+        "-i docker0 ! -o docker0 -j ACCEPT",
+        "-o p2-data -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        '-i p2-data -m comment --comment "underlay phase2" -j PHASE2-GUARD',
+    ],
+)
+def test_a_rule_about_links_of_others_before_ours_is_none(saved: list[str], system: System, rule: str) -> None:
+    saved.insert(2, f"-A INPUT {rule}")
+    assert _TABLE.observe(system) is None
+
+
+@pytest.mark.parametrize("rule", ["-i br-data -j ACCEPT", "! -i docker0 -j ACCEPT", "-s 10.0.0.0/8 -j DROP"])
+def test_a_rule_that_may_decide_about_our_links_is_a_difference(saved: list[str], system: System, rule: str) -> None:
+    saved.insert(2, f"-A INPUT {rule}")
+    assert _TABLE.observe(system) == f"INPUT asks a rule of others before it leads to ours: {rule}"
+
+
+def test_docker_translates_the_packets_of_its_own_networks_alone(saved: list[str], system: System) -> None:
+    table = Table("filter", (Chain("PHASE1-GUARD", ("-s 10.77.1.0/24 -j DROP",)),), _TABLE.jumps)
+    saved[3] = "-A PHASE1-GUARD -s 10.77.1.0/24 -j DROP"
+    saved.insert(2, "-A INPUT -s 10.79.1.0/24 ! -o p2-frontend -j MASQUERADE")
+    assert table.observe(system) is None
+    saved[2] = "-A INPUT -s 10.77.0.0/16 -j MASQUERADE"
+    system.look_again()
+    assert table.observe(system) == "INPUT asks a rule of others before it leads to ours: -s 10.77.0.0/16 -j MASQUERADE"
+
+
+def test_a_chain_of_others_is_made_where_it_is_missing_and_never_emptied(
+    saved: list[str], system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Table(
+        "filter", (Chain("PHASE1-GUARD", ("-j DROP",)),), (Jump("DOCKER-USER", "PHASE1-GUARD", "-i br-data"),)
+    )
+    (fed,) = (step.text for step in table.say(system.mark) if isinstance(step, Feed))
+    assert ":DOCKER-USER - [0:0]" in fed
+    saved += [":DOCKER-USER - [0:0]", "-A DOCKER-USER -j RETURN"]
+    given: list[str] = []
+    run = system.run
+
+    def note(*argv: str, stdin: str | None = None, check: bool = True) -> Completed:
+        given.append(stdin or "")
+        return run(*argv, stdin=stdin, check=check)
+
+    monkeypatch.setattr(System, "run", lambda self, *argv, **options: note(*argv, **options))
+    table.apply(system)
+    restored = next(text for text in given if "COMMIT" in text)
+    assert ":DOCKER-USER" not in restored
+    assert "-I DOCKER-USER -i br-data" in restored

@@ -23,7 +23,7 @@ _SERVICE = "com.docker.compose.service"
 ROOM = "/run/shop"
 #: What Docker keeps of what a container says: files of this size, so many.
 LOG_SIZE, LOG_FILES = "1m", "2"
-#: nanocpus of one processor; bytes of a mebibyte.
+#: nanocpus of one processor, and nanoseconds of a second; bytes of a mebibyte.
 _NANO, _MEBI = 1_000_000_000, 1024 * 1024
 _HEALTHY = "healthy"
 
@@ -47,6 +47,24 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a container's health is asked for, in seconds: when it has started, and afterwards.
+
+    Each answer may take as long as the time between two. Three bad ones in a row make a container unhealthy, once so
+    many seconds (``starting``) have passed since its start. What is asked, the image says.
+    """
+
+    first: float
+    then: float
+    starting: float
+
+    @property
+    def retries(self) -> int:
+        """Bad answers in a row until it is unhealthy."""
+        return 3
+
+
+@dataclass(frozen=True, slots=True)
 class Confined:
     """What a container of the project is, as far as people and the kernel see it. ``memory`` is in MiB.
 
@@ -66,6 +84,7 @@ class Confined:
     cpus: float
     pids: int
     after: tuple[str, ...]
+    pace: Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +207,10 @@ class Container(Resource):
             "mounts": _sorted(self._mounts()),
             "ports": _sorted(f"{outer}:{inner}/tcp" for outer, inner in spec.ports),
             "networks": _sorted(f"{self.project}_{item.network} {item.address}" for item in spec.memberships),
+            "health check": tuple(
+                str(milliseconds(seconds) * _NANO // 1000)
+                for seconds in (spec.pace.first, spec.pace.then, spec.pace.then, spec.pace.starting)
+            ),
             "tmpfs": (f"{ROOM}:{spec.room}",),
             "log": (f"json-file {LOG_SIZE} {LOG_FILES}",),
             "inputs": digest(self.inputs),
@@ -223,6 +246,9 @@ class Container(Resource):
             "networks": _sorted(
                 f"{name} {item.text('IPAMConfig', 'IPv4Address')}"
                 for name, item in found.items("NetworkSettings", "Networks")
+            ),
+            "health check": tuple(
+                config.text("Healthcheck", name) for name in ("StartInterval", "Interval", "Timeout", "StartPeriod")
             ),
             "tmpfs": _sorted(f"{path}:{options.text()}" for path, options in limits.items("Tmpfs")),
             "log": (" ".join((log.text("Type"), log.text("Config", "max-size"), log.text("Config", "max-file"))),),
@@ -264,6 +290,11 @@ class Container(Resource):
 
 def _variables(config: Said) -> dict[str, str]:
     return {name: value for name, _, value in (item.partition("=") for item in config.texts("Env"))}
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a time as the project's file has it: in whole milliseconds, and one of them at least."""
+    return max(1, round(seconds * 1000))
 
 
 def digest(inputs: Sequence[TextFile]) -> str:

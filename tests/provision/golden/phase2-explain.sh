@@ -711,6 +711,12 @@ services:
     mem_limit: 256m
     memswap_limit: 256m
     pids_limit: 256
+    healthcheck:
+      start_interval: 500ms
+      start_period: 30s
+      interval: 5s
+      timeout: 5s
+      retries: 3
     tmpfs: ["/run/shop:uid=10006,gid=10006,mode=700,size=16m"]
     volumes:
       - /etc/underlay/phase2/postgres-1/pg_hba.conf:/etc/shop/pg_hba.conf:ro
@@ -757,6 +763,12 @@ services:
     mem_limit: 128m
     memswap_limit: 128m
     pids_limit: 64
+    healthcheck:
+      start_interval: 500ms
+      start_period: 30s
+      interval: 5s
+      timeout: 5s
+      retries: 3
     tmpfs: ["/run/shop:uid=10005,gid=10005,mode=700,size=16m"]
     labels: {underlay.phase: phase2, underlay.inputs: "e3b0c44298fc"}
 
@@ -790,6 +802,12 @@ services:
     mem_limit: 128m
     memswap_limit: 128m
     pids_limit: 64
+    healthcheck:
+      start_interval: 500ms
+      start_period: 30s
+      interval: 5s
+      timeout: 5s
+      retries: 3
     tmpfs: ["/run/shop:uid=10002,gid=10002,mode=700,size=16m"]
     secrets:
       - {source: product, target: password}
@@ -828,6 +846,12 @@ services:
     mem_limit: 128m
     memswap_limit: 128m
     pids_limit: 64
+    healthcheck:
+      start_interval: 500ms
+      start_period: 30s
+      interval: 5s
+      timeout: 5s
+      retries: 3
     tmpfs: ["/run/shop:uid=10002,gid=10002,mode=700,size=16m"]
     secrets:
       - {source: product, target: password}
@@ -863,6 +887,12 @@ services:
     mem_limit: 128m
     memswap_limit: 128m
     pids_limit: 64
+    healthcheck:
+      start_interval: 500ms
+      start_period: 30s
+      interval: 5s
+      timeout: 5s
+      retries: 3
     tmpfs: ["/run/shop:uid=10003,gid=10003,mode=700,size=16m"]
     secrets:
       - {source: order, target: password}
@@ -894,6 +924,12 @@ services:
     mem_limit: 128m
     memswap_limit: 128m
     pids_limit: 64
+    healthcheck:
+      start_interval: 500ms
+      start_period: 30s
+      interval: 5s
+      timeout: 5s
+      retries: 3
     tmpfs: ["/run/shop:uid=10001,gid=10001,mode=700,size=16m"]
     depends_on:
       product-1: {condition: service_healthy}
@@ -925,6 +961,12 @@ services:
     mem_limit: 128m
     memswap_limit: 128m
     pids_limit: 64
+    healthcheck:
+      start_interval: 500ms
+      start_period: 30s
+      interval: 5s
+      timeout: 5s
+      retries: 3
     tmpfs: ["/run/shop:uid=10001,gid=10001,mode=700,size=16m"]
     depends_on:
       product-1: {condition: service_healthy}
@@ -950,6 +992,12 @@ services:
     mem_limit: 128m
     memswap_limit: 128m
     pids_limit: 64
+    healthcheck:
+      start_interval: 500ms
+      start_period: 30s
+      interval: 5s
+      timeout: 5s
+      retries: 3
     tmpfs: ["/run/shop:uid=10004,gid=10004,mode=700,size=16m"]
     volumes:
       - /etc/underlay/phase2/edge-1/nginx.conf:/etc/shop/nginx.conf:ro

@@ -1,0 +1,179 @@
+"""Drift: whatever is changed by hand, `check` names it, and `converge` mends it and starts nothing else again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from acceptance.phase2.moments import healthy
+from acceptance.phase2.stage import InContainers
+from acceptance.provisioning import Report, provision
+from acceptance.suite.stage import Seat, members
+from underlay.hosts.base import Host
+from underlay.topology import Program
+
+#: See pyproject.toml.
+pytestmark = pytest.mark.rebuilds
+
+_FILE = "/etc/underlay/phase2/compose.yaml"
+_COPY = "/run/compose-of-the-test.yaml"
+#: A network of nobody's plan (RFC 2544).
+_SUBNET = "198.18.7.0/24"
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A way to change something: commands on the host, given the name of a container and of its network.
+
+    ``named`` is what `check` must name; ``restarts`` says which containers are then started again, by its name, besides
+    whom the kernel itself took something from; ``follows`` are parts of the names of what may be named besides.
+    """
+
+    commands: Callable[[str, str], Sequence[str]]
+    named: Callable[[str, str], str] = lambda name, _: f"container {name}"
+    restarts: Callable[[str], frozenset[str]] = lambda name: frozenset({name})
+    follows: tuple[str, ...] = ()
+
+
+def _nobody(name: str) -> frozenset[str]:
+    return frozenset()
+
+
+def _changed(name: str, old: str, new: str) -> Sequence[str]:
+    """Return what makes a container otherwise than its project says, as Compose does it."""
+    return (
+        f"sed 's|{old}|{new}|' {_FILE} >{_COPY}",
+        f"docker compose --file {_COPY} up --detach --no-deps --pull never {name}",
+        f"rm {_COPY}",
+    )
+
+
+def _emptied(network: str) -> str:
+    """Return what takes everybody out of a network."""
+    every = f"docker ps --all --quiet --filter network={network}"
+    return f"{every} | xargs --no-run-if-empty --max-args=1 docker network disconnect --force {network}"
+
+
+DRIFTS: Mapping[str, Drift] = {
+    "stopped": Drift(lambda name, _: [f"docker stop {name}"]),
+    "removed": Drift(lambda name, _: [f"docker rm --force {name}"]),
+    "renamed": Drift(lambda name, _: [f"docker rename {name} other"]),
+    "paused": Drift(lambda name, _: [f"docker pause {name}"], restarts=_nobody),
+    "frozen": Drift(
+        lambda name, _: [f"kill -STOP $(docker inspect --format '{{{{.State.Pid}}}}' {name})"], restarts=_nobody
+    ),
+    "another limit": Drift(lambda name, _: [f"docker update --memory 100m --memory-swap 100m {name}"]),
+    "another share": Drift(lambda name, _: [f"docker update --cpus 1 {name}"]),
+    "another restart policy": Drift(lambda name, _: [f"docker update --restart no {name}"]),
+    "out of its network": Drift(lambda name, network: [f"docker network disconnect {network} {name}"]),
+    "another environment": Drift(lambda name, _: _changed(name, f'REPLICA: "{name}"', 'REPLICA: "other"')),
+    "one variable more": Drift(
+        lambda name, _: _changed(name, f'REPLICA: "{name}"', f'REPLICA: "{name}"\\n      MORE: "1"')
+    ),
+    "may write": Drift(lambda name, _: _changed(name, "read_only: true", "read_only: false")),
+    "has capabilities": Drift(lambda name, _: _changed(name, "cap_drop: .*", "cap_drop: []")),
+    "another name in its network": Drift(lambda name, _: _changed(name, "aliases: .redis,", "aliases: [")),
+    "project's file": Drift(lambda *_: [f"echo '# more' >>{_FILE}"], lambda *_: f"file {_FILE}", _nobody),
+    "rule of the guard": Drift(lambda *_: ["iptables -w -F PHASE2-FROM"], lambda *_: "iptables filter", _nobody),
+    "jump to the guard": Drift(lambda *_: ["iptables -w -D DOCKER-USER 1"], lambda *_: "iptables filter", _nobody),
+    "rule of the last guard": Drift(
+        lambda *_: ["iptables -w -t security -F PHASE2-TO"], lambda *_: "iptables security", _nobody
+    ),
+    "registry": Drift(lambda *_: ["supervisorctl stop registry"], lambda *_: "program registry", _nobody),
+    "resolver": Drift(lambda *_: ["supervisorctl stop resolver"], lambda *_: "program resolver", _nobody),
+    "parameter of a bridge": Drift(
+        lambda *_: ["sysctl -qw net.ipv6.conf.p2-data.disable_ipv6=0"],
+        lambda *_: "sysctl net.ipv6.conf.p2-data.disable_ipv6",
+        _nobody,
+    ),
+    "network on another subnet": Drift(
+        lambda name, network: [
+            f"docker rm --force {name}",
+            _emptied(network),
+            f"docker network rm {network}",
+            f"docker network create --label underlay.phase=phase2 --subnet {_SUBNET} {network}",
+        ],
+        lambda _, network: f"Docker network {network}",
+        lambda _: frozenset({"*"}),
+        ("container ", "sysctl "),
+    ),
+    "daemon": Drift(
+        lambda *_: ["supervisorctl stop docker"],
+        lambda *_: "program docker",
+        lambda _: frozenset({"*"}),
+        ("Docker ", "container ", "sysctl "),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def victim(containers: InContainers) -> Seat:
+    """Return the replica that things are done to: a cache, which nobody misses for long."""
+    found = next((seat for seat in containers.seats() if seat.service.program is Program.REDIS), None)
+    if found is None:
+        pytest.skip("the plan has no cache")
+    return found
+
+
+def _started(stage: InContainers) -> dict[str, object]:
+    said = stage.inspect([member.name for member in members(stage.plan)])
+    states = {name: item.get("State") if item else None for name, item in said.items()}
+    return {name: state.get("StartedAt") if isinstance(state, Mapping) else None for name, state in states.items()}
+
+
+def _break(host: Host, commands: Sequence[str]) -> None:
+    host.run(["sh", "-e", "-c", "\n".join(commands)])
+
+
+@pytest.mark.parametrize("name", DRIFTS)
+def test_drift_is_named_and_mended(containers: InContainers, victim: Seat, name: str) -> None:
+    stage, drift = containers, DRIFTS[name]
+    host, network = stage.machine(victim), f"shop_{victim.tier.name}"
+    before = _started(stage)
+    try:
+        _break(host, drift.commands(victim.name, network))
+        found = provision(host, "check", stage.phase)
+    finally:
+        mended = provision(host, "converge", stage.phase)
+    wanted = drift.named(victim.name, network)
+    _assert_named(host, found, wanted, drift)
+    assert mended.exit_code == 0, f"{host.name}: expected: converge mends it; seen: {mended}"
+    again = provision(host, "check", stage.phase)
+    assert (again.exit_code, again.resources) == (0, ()), f"{host.name}: expected: 0 differences; seen: {again}"
+    healthy(stage, stage.plan.timeouts.ready)
+    allowed = drift.restarts(victim.name)
+    after = _started(stage)
+    touched = {item for item in before if before[item] != after[item]}
+    assert "*" in allowed or touched <= allowed, (
+        f"{host.name}: expected: started again: {sorted(allowed) or 'nobody'}; seen: {sorted(touched)}"
+    )
+
+
+def _assert_named(host: Host, found: Report, wanted: str, drift: Drift) -> None:
+    assert found.exit_code == 1, f"{host.name}: expected: check fails; seen: {found}"
+    assert wanted in found.resources, f"{host.name}: expected: {wanted} is named; seen: {found}"
+    others = [item for item in found.resources if item != wanted and not item.startswith(drift.follows or ("!",))]
+    assert not others, f"{host.name}: expected: {wanted} alone; seen besides: {others}"
+
+
+def test_secret_that_was_changed_is_put_back_and_read_again(containers: InContainers) -> None:
+    """Nobody knows what a container has read whose secret is not as planned."""
+    stage = containers
+    seat = next((item for item in stage.seats() if item.service.program is Program.PRODUCT), None)
+    if seat is None:
+        pytest.skip("the plan has no product service")
+    host, before = stage.machine(seat), _started(stage)
+    path = stage.secret(seat)
+    try:
+        host.run(["sh", "-c", f"echo wrong >{path}"])
+        found = provision(host, "check", stage.phase)
+    finally:
+        mended = provision(host, "converge", stage.phase)
+    assert f"file {path}" in found.resources, f"{host.name}: expected: file {path} is named; seen: {found}"
+    assert mended.exit_code == 0, f"{host.name}: expected: converge mends it; seen: {mended}"
+    after = _started(stage)
+    touched = {name for name in before if before[name] != after[name]}
+    wanted = {item.name for item in stage.seats() if item.service == seat.service}
+    assert touched == wanted, f"{host.name}: expected: started again: {sorted(wanted)}; seen: {sorted(touched)}"
