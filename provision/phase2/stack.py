@@ -71,9 +71,10 @@ def section_stack(
         if part.inputs:
             resources += [Directory(part.inputs[0].path.parent), *part.inputs]
     resources += [*volumes, file]
+    everybody = tuple(part.spec.name for part in parts)
     for part in parts:
         stands = (*on, *((part.volume.identity,) if part.volume else ()), f"Docker image {part.spec.image}")
-        resources.append(Container(PROJECT, part.spec, file, part.inputs, part.secrets, stands))
+        resources.append(Container(PROJECT, part.spec, file, part.inputs, part.secrets, stands, everybody))
     return Section(
         "The shop",
         "A container for each replica, at its planned address and by the names of the plan, started by Compose when "

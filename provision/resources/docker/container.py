@@ -91,7 +91,8 @@ class Confined:
 class Container(Resource):
     """One container. ``file`` is the project's; ``inputs`` and ``secrets`` are what the container reads.
 
-    If one of these is not as planned, nobody knows what the container has read, and it is made again.
+    If one of these is not as planned, nobody knows what the container has read, and it is made again. ``everybody`` are
+    the names of all containers of the project: those that are missing are made together.
     """
 
     project: str
@@ -100,6 +101,7 @@ class Container(Resource):
     inputs: tuple[TextFile, ...]
     secrets: tuple[PasswordFile, ...]
     on: tuple[str, ...]
+    everybody: tuple[str, ...]
 
     @property
     def identity(self) -> str:
@@ -140,7 +142,8 @@ class Container(Resource):
         """See Resource: what only rests is woken; all else is made again, and nothing but this one."""
         system.docker.wait(system.timeouts.ready)
         system.containers.forget()
-        found = self._found(system.containers.answer(), system.mark)
+        every = system.containers.answer()
+        found = self._found(every, system.mark)
         same = found is not None and found.text("Name") == f"/{self.spec.name}" and self._differs(found, system) is None
         if found is not None and same:
             processes.thaw(found.number("State", "Pid"))
@@ -150,8 +153,11 @@ class Container(Resource):
                     return
                 case "running":
                     return
-        anew = found is not None and not same
-        system.run(*self._up("--no-deps", *(("--force-recreate",) if anew else ())))
+        if found is None:
+            there = {item.text("Config", "Labels", _SERVICE) for item in every if is_ours(_labels(item), system.mark)}
+            system.run(*self._up("--no-deps", *(name for name in self.everybody if name not in there)))
+        else:
+            system.run(*self._up("--no-deps", *(() if same else ("--force-recreate",)), self.spec.name))
         system.containers.forget()
 
     def ready(self, system: System) -> str | None:
@@ -167,17 +173,17 @@ class Container(Resource):
 
     def say(self, mark: Mark) -> Sequence[Step]:
         """See Resource: Compose waits until those are healthy that it needs."""
-        return (Command(self._up()),)
+        return (Command(self._up(self.spec.name)),)
 
-    def _up(self, *options: str) -> tuple[str, ...]:
+    def _up(self, *words: str) -> tuple[str, ...]:
         return (
             *("docker", "compose", "--file", str(self.file.path), "up", "--detach", "--quiet-pull"),
-            *("--pull", "never", "--no-build", *options, self.spec.name),
+            *("--pull", "never", "--no-build", *words),
         )
 
     def _found(self, every: Sequence[Said], mark: Mark) -> Said | None:
         """Return our container of this service, by whatever name."""
-        ours = (item for item in every if is_ours(item.at("Config", "Labels"), mark))
+        ours = (item for item in every if is_ours(_labels(item), mark))
         return next((item for item in ours if item.text("Config", "Labels", _SERVICE) == self.spec.name), None)
 
     def _stale(self, system: System) -> str | None:
@@ -297,6 +303,10 @@ def milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
 
+def _labels(found: Said) -> Said:
+    return found.at("Config", "Labels")
+
+
 def digest(inputs: Sequence[TextFile]) -> str:
     """Return what tells the files that a container reads from others."""
     return hashlib.sha256("\0".join(file.text for file in inputs).encode()).hexdigest()[:12]
@@ -309,7 +319,7 @@ def states(system: System) -> Mapping[str, str]:
     return {
         item.text("Config", "Labels", _SERVICE): _word(item)
         for item in system.containers.answer()
-        if is_ours(item.at("Config", "Labels"), system.mark)
+        if is_ours(_labels(item), system.mark)
     }
 
 
@@ -318,7 +328,7 @@ def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
     if not system.docker.answers():
         return
     for item in system.containers.answer():
-        if is_ours(item.at("Config", "Labels"), system.mark):
+        if is_ours(_labels(item), system.mark):
             name = item.text("Config", "Labels", _SERVICE) or item.text("Name").removeprefix("/")
             yield Found(f"container {name}", _remover(item.text("Id")), _stopper(item.text("Id")))
 

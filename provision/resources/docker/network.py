@@ -14,7 +14,7 @@ from provision.system import NotOurs, System
 _BRIDGE_NAME, _ICC = "com.docker.network.bridge.name", "com.docker.network.bridge.enable_icc"
 _MTU = "com.docker.network.driver.mtu"
 _PROJECT = "com.docker.compose.project"
-SILENT = "is missing, and Docker does not answer"
+SILENT = "cannot be seen: Docker does not answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,10 @@ class DockerNetwork(Resource):
         return "is missing" if found is None else self._differs(found)
 
     def apply(self, system: System) -> None:
-        """See Resource."""
+        """See Resource. Before Docker answered, nobody saw whether it is as planned."""
         system.docker.wait(system.timeouts.ready)
+        if self.observe(system) is None:
+            return
         found = next((item for item in system.docker.networks() if item.text("Name") == self.name), None)
         if found is not None:
             _remove(found.text("Id"), system)
@@ -159,7 +161,8 @@ class Volume(Resource):
     def apply(self, system: System) -> None:
         """See Resource."""
         system.docker.wait(system.timeouts.ready)
-        system.run(*self._create(system.mark))
+        if self.observe(system) is not None:
+            system.run(*self._create(system.mark))
 
     def say(self, mark: Mark) -> Sequence[Step]:
         """See Resource."""
