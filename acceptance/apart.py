@@ -94,8 +94,8 @@ def _readable(paths: list[str]) -> list[str]:
         try:
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - many of them
                 file.read(1)
-        except PermissionError:
-            continue
+        except (PermissionError, FileNotFoundError, ProcessLookupError):
+            continue  # not for this user, or it has ended meanwhile
         except OSError:
             pass  # memory that begins with no page: it was opened
         found.append(path)

@@ -50,6 +50,10 @@ def _changed(name: str, old: str, new: str) -> Sequence[str]:
     )
 
 
+def _bridge(network: str) -> str:
+    return f"p2-{network.removeprefix('shop_')}"
+
+
 def _emptied(network: str) -> str:
     """Return what takes everybody out of a network."""
     every = f"docker ps --all --quiet --filter network={network}"
@@ -84,8 +88,8 @@ DRIFTS: Mapping[str, Drift] = {
     "registry": Drift(lambda *_: ["supervisorctl stop registry"], lambda *_: "program registry", _nobody),
     "resolver": Drift(lambda *_: ["supervisorctl stop resolver"], lambda *_: "program resolver", _nobody),
     "parameter of a bridge": Drift(
-        lambda *_: ["sysctl -qw net.ipv6.conf.p2-data.disable_ipv6=0"],
-        lambda *_: "sysctl net.ipv6.conf.p2-data.disable_ipv6",
+        lambda _, network: [f"sysctl -qw net.ipv6.conf.{_bridge(network)}.disable_ipv6=0"],
+        lambda _, network: f"sysctl net.ipv6.conf.{_bridge(network)}.disable_ipv6",
         _nobody,
     ),
     "network on another subnet": Drift(

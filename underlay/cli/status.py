@@ -14,7 +14,8 @@ from underlay.cli.context import Settings, pass_settings
 from underlay.errors import Exit
 from underlay.hosts.base import Host, Lab
 from underlay.hosts.provisioning import plan_digest, provision
-from underlay.topology import Plan, differences
+from underlay.phases import PHASES, WITH_IMAGES
+from underlay.topology import Plan, Service, differences, in_containers
 
 #: What a replica does that is well; provisioning has another word for anything else.
 RUNNING = "running"
@@ -87,25 +88,34 @@ def look(lab: Lab) -> Mapping[str, HostStatus]:
 def show(plan: Plan, seen: Mapping[str, HostStatus]) -> None:
     """Print the tables of hosts and services."""
     states = {name: ", ".join((item.state, *(f"{phase} on" for phase in item.phases))) for name, item in seen.items()}
-    tables.show(tables.hosts(plan, states), tables.services(plan, by_phase(seen)))
+    tables.show(tables.hosts(plan, states), tables.services(plan, by_phase(plan, seen)))
 
 
-def by_phase(seen: Mapping[str, HostStatus]) -> Mapping[str, Mapping[tuple[str, str], str]]:
-    """Return for each phase that is on anywhere what the replicas do, by host and name."""
+def by_phase(plan: Plan, seen: Mapping[str, HostStatus]) -> Mapping[str, Mapping[tuple[str, str], str]]:
+    """Return for each phase that is on anywhere what the replicas do, by the plan's host and name."""
     on = dict.fromkeys(phase for item in seen.values() for phase in item.phases)
-    return {
-        phase: {
-            (host, name): state for host, item in seen.items() for name, state in item.phases.get(phase, {}).items()
-        }
-        for phase in on
-    }
+    found: dict[str, dict[tuple[str, str], str]] = {}
+    for phase in on:
+        found[phase] = {}
+        for service, replica in plan.replicas():
+            state = seen[_home(plan, service, phase)].phases.get(phase, {}).get(replica.name)
+            if state is not None:
+                found[phase][service.host, replica.name] = state
+    return found
+
+
+def _home(plan: Plan, service: Service, phase: str) -> str:
+    """Return the host that a service is on in a phase: Docker has all of them on one."""
+    return in_containers(plan).host or service.host if phase in WITH_IMAGES else service.host
 
 
 def _well(plan: Plan, seen: Mapping[str, HostStatus]) -> bool:
     if any(item.state != "up" for item in seen.values()):
         return False
-    return all(
-        states.get(replica.name) == RUNNING
+    asked = (
+        (seen[_home(plan, service, phase)].phases.get(phase), replica.name)
+        for phase in PHASES
         for service, replica in plan.replicas()
-        for states in seen[service.host].phases.values()
     )
+    # A phase that is not on has nothing to do.
+    return all(states is None or states.get(name) == RUNNING for states, name in asked)
