@@ -29,10 +29,10 @@ def test_readme_shows_what_it_comes_to(plan: Plan) -> None:
     table = re.search(r"```\n host   address .*?```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert table
     published = {f"{entry.service}-1": f"{entry.host}:{entry.port}" for entry in plan.published}
-    hosts = [(host.name, str(host.address.ip), "up,", "phase1", "on") for host in plan.hosts]
+    hosts = [(host.name, str(host.address.ip), "up,", "phase1", "on,", "phase2", "on") for host in plan.hosts]
     services = [
         (service.name, item.namespace, service.host, service.tier, f"{item.ip}:{service.port}",
-         *filter(None, [published.get(item.name)]), "running")
+         *filter(None, [published.get(item.name)]), "running", "running")
         for service, item in plan.replicas()
     ]  # fmt: skip
     rows = [tuple(line.split()) for line in table[0].splitlines()[1:-1] if line.strip()]

@@ -56,6 +56,7 @@ DEFINITION = Definition(
     # Containers before what they stand on, all of it before the daemon, and what that leaves after it; the guard last.
     kinds=(
         Kind((container.Container,), container.discover, states=container.states),
+        Kind((), daemon.discover_hidden),
         Kind((docker_network.DockerNetwork,), docker_network.discover_networks),
         Kind((docker_network.Volume,), docker_network.discover_volumes),
         Kind((image.PulledImage,), image.discover),

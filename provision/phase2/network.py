@@ -14,7 +14,7 @@ from provision.phase2.facts import Facts
 from provision.resource import Resource, Section
 from provision.resources.certificate import Certificate
 from provision.resources.docker.container import LOG_FILES, LOG_SIZE
-from provision.resources.docker.daemon import Daemon, Leavings
+from provision.resources.docker.daemon import NAME, Daemon, Leavings
 from provision.resources.docker.image import PulledImage
 from provision.resources.docker.network import DockerNetwork
 from provision.resources.file import Directory, TextFile
@@ -149,7 +149,7 @@ def section_daemon(containers: Containers, mark: Mark) -> tuple[Section, Daemon]
     # JSON knows no comments; the mark is in the directory.
     config = TextFile(mark.settings / "docker.json", json.dumps(settings, indent=2) + "\n")
     daemon = Daemon(
-        Program("docker", None, "root", ("dockerd", "--config-file", str(config.path)), inputs=(config,),
+        Program(NAME, None, "root", ("dockerd", "--config-file", str(config.path)), inputs=(config,),
                 stop_wait=_STOP_S)
     )  # fmt: skip
     text = "\n".join(

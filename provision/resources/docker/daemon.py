@@ -6,12 +6,16 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from provision import processes
 from provision.marks import Mark
 from provision.resource import Await, Found, Resource, Step
+from provision.resources.docker import container, network
 from provision.resources.program import Program
 from provision.supervisor import CONFIG_DIR
 from provision.system import NotOurs, System
 
+#: What the supervisor calls the daemon.
+NAME = "docker"
 #: The link of Docker's own default bridge.
 BRIDGE = "docker0"
 _LEDGER = "docker leavings"
@@ -53,7 +57,7 @@ class Daemon(Resource):
     def observe(self, system: System) -> str | None:
         """See Resource."""
         said = self.program.observe(system)
-        if said is not None and system.docker.answers() and not _runs(self.program, system):
+        if said is not None and system.docker.answers() and not _runs(system):
             what = f"a Docker daemon that answers on {system.docker.socket}"
             raise NotOurs(system.host, what, ("systemctl", "disable", "--now", "docker.socket", "docker.service"))
         return said
@@ -113,6 +117,24 @@ class Leavings(Resource):
         return ()
 
 
+def discover_hidden(system: System, wanted: frozenset[str]) -> Iterator[Found]:
+    """Find what a daemon of ours that does not run keeps, when all of it shall go: nobody can see what that is."""
+    if not wanted and _is_ours(system) and not system.docker.answers():
+        yield Found("what Docker keeps on the disk", _clear_hidden)
+
+
+def _clear_hidden(system: System) -> None:
+    """Have the daemon run for once more, and everything of ours removed that it then shows."""
+    if state := system.supervisor.programs().get(NAME):
+        processes.thaw(state.pid)
+    system.supervisor.start(NAME)
+    system.docker.wait(system.timeouts.ready)
+    system.containers.forget()
+    for find in (container.discover, network.discover_networks, network.discover_volumes):
+        for found in tuple(find(system, frozenset())):
+            found.remove(system)
+
+
 def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
     """Find whether they go with the phase."""
     if _LEDGER in system.ledger.held(system.mark.phase):
@@ -164,8 +186,13 @@ def _chains(system: System, table: str = "filter") -> frozenset[str]:
     return frozenset(line[1:].split()[0] for line in said if line.startswith(":")) & _CHAINS
 
 
-def _runs(program: Program, system: System) -> bool:
-    """Whether the supervisor runs it, by a configuration that carries our mark."""
-    state = system.supervisor.programs().get(program.name)
-    config = CONFIG_DIR / f"{program.name}.conf"
-    return bool(state and state.pid) and config.exists() and system.mark.text in config.read_text()
+def _runs(system: System) -> bool:
+    """Whether the supervisor runs a daemon of ours."""
+    state = system.supervisor.programs().get(NAME)
+    return bool(state and state.pid) and _is_ours(system)
+
+
+def _is_ours(system: System) -> bool:
+    """Whether the supervisor knows the daemon by a configuration that carries our mark."""
+    config = CONFIG_DIR / f"{NAME}.conf"
+    return config.exists() and system.mark.text in config.read_text()
