@@ -13,7 +13,7 @@ from acceptance.customer import Customer
 from acceptance.diagnose import diagnose
 from acceptance.kernel import Snapshot, difference, snapshot
 from acceptance.modules import LabHost
-from acceptance.provisioning import provision
+from acceptance.provisioning import provision, settled
 from acceptance.suite import flows
 from acceptance.suite.cases import CASES, SEATS
 from acceptance.suite.cycle import Cycle, turn
@@ -81,6 +81,7 @@ def converged(stage: Stage, pytestconfig: pytest.Config) -> None:
     """Give up at once if the phase is not on the hosts as planned: nothing below would prove anything."""
     lab, phase = stage.lab, stage.phase
     with ThreadPoolExecutor(len(lab.hosts)) as pool:
+        list(pool.map(lambda host: settled(host, lab.plan), lab.hosts.values()))
         checks = pool.map(lambda host: provision(host, "check", phase), lab.hosts.values())
         reports = dict(zip(lab.hosts, checks, strict=True))
     wrong = {name: report for name, report in reports.items() if report.exit_code != 0}

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 
 from underlay.errors import Exit
 from underlay.hosts.base import Machine
+from underlay.topology import Plan
+from underlay.wait import NotYet, until
 
 #: The module that provisions a host.
 PROGRAM = "provision"
 #: The same with one phase more, which is the tests' own.
 ONE_MORE = "tests.provision.second"
+#: The host's own program that brings the phases back, what the supervisor says while it does, and how often each phase
+#: may take the plan's `ready` meanwhile.
+_BOOT, _AT_WORK, _WAITS = "underlay-boot", ("STARTING", "RUNNING"), 8
 _LISTS = ("changes", "differences", "removed")
 
 
@@ -50,6 +55,17 @@ def phases_on(machine: Machine, program: str) -> frozenset[str]:
     """Return the phases that a host says are on, of those that the program knows."""
     said = machine.run(("python3", "-m", program, "status")).stdout
     return frozenset(json.loads(said)["phases"])
+
+
+def settled(machine: Machine, plan: Plan) -> None:
+    """Wait until a host that has just started has brought back all phases that were on. NotReady if it does not."""
+
+    def probe() -> bool | NotYet:
+        said = machine.run(["supervisorctl", "status", _BOOT], check=False).stdout.strip()
+        return NotYet(said) if any(state in said for state in _AT_WORK) else True
+
+    limit = plan.timeouts.ready * _WAITS
+    until(probe, deadline_s=limit, what="the end of its boot", where=machine.name, slowest=1.0)
 
 
 def read_report(where: str, exit_code: int, stdout: str, stderr: str = "") -> Report:
