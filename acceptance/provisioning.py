@@ -15,9 +15,9 @@ from underlay.wait import NotYet, until
 PROGRAM = "provision"
 #: The same with one phase more, which is the tests' own.
 ONE_MORE = "tests.provision.second"
-#: The host's own program that brings the phases back, what the supervisor says while it does, and how often each phase
-#: may take the plan's `ready` meanwhile.
-_BOOT, _AT_WORK, _WAITS = "underlay-boot", ("STARTING", "RUNNING"), 8
+#: The host's own program that brings the phases back, what the supervisor says when it has (or where there is none), and
+#: how many times the plan's `ready` that may take.
+_BOOT, _AT_REST, _WAITS = "underlay-boot", ("EXITED", "FATAL", "STOPPED", "no such process"), 8
 _LISTS = ("changes", "differences", "removed")
 
 
@@ -62,7 +62,7 @@ def settled(machine: Machine, plan: Plan) -> None:
 
     def probe() -> bool | NotYet:
         said = machine.run(["supervisorctl", "status", _BOOT], check=False).stdout.strip()
-        return NotYet(said) if any(state in said for state in _AT_WORK) else True
+        return True if any(state in said for state in _AT_REST) else NotYet(said)
 
     limit = plan.timeouts.ready * _WAITS
     until(probe, deadline_s=limit, what="the end of its boot", where=machine.name, slowest=1.0)
