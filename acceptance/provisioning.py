@@ -15,8 +15,8 @@ from underlay.wait import NotYet, until
 PROGRAM = "provision"
 #: The same with one phase more, which is the tests' own.
 ONE_MORE = "tests.provision.second"
-#: The host's own program that brings the phases back, what the supervisor says when it has (or where there is none), and
-#: how many times the plan's `ready` that may take.
+#: The host's own program that brings the phases back, what the supervisor says when it has (or where there is none),
+#: and how many times the plan's `ready` that may take.
 _BOOT, _AT_REST, _WAITS = "underlay-boot", ("EXITED", "FATAL", "STOPPED", "no such process"), 8
 _LISTS = ("changes", "differences", "removed")
 
