@@ -15,6 +15,7 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from underlay.errors import NotReady, Problem
+from underlay.process import run
 from underlay.unixhttp import request
 from underlay.wait import NotYet, until
 
@@ -72,6 +73,8 @@ class Docker:
 
     def __init__(self, where: str, timeout: float, socket: Path = SOCKET) -> None:
         self._where, self._timeout, self._socket = where, timeout, socket
+        #: By the project's text, of which alone they follow.
+        self._hashes: dict[str, Mapping[str, str]] = {}
 
     @property
     def socket(self) -> Path:
@@ -91,6 +94,17 @@ class Docker:
 
         hint = f"see what it said: ./lab logs {self._where} docker"
         until(probe, deadline_s=deadline_s, what="an answer of Docker", where=self._where, hint=hint, slowest=0.2)
+
+    def hashes(self, project: str) -> Mapping[str, str]:
+        """Return what tells each service of a project's file (its text) from another one: Compose's own word for it.
+
+        A container bears that of which it was made. Nothing of the daemon is asked.
+        """
+        if project not in self._hashes:
+            argv = ("docker", "compose", "--file", "-", "config", "--hash", "*")
+            said = run(argv, timeout=self._timeout, stdin=project, where=self._where).stdout
+            self._hashes[project] = dict(line.split() for line in said.splitlines())
+        return self._hashes[project]
 
     def containers(self) -> tuple[Said, ...]:
         """Return all containers, whether they run or not, as `docker container inspect` shows them."""

@@ -5,13 +5,25 @@ https://docs.docker.com/reference/compose-file/
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from provision.marks import Mark
-from provision.resources.docker.container import INPUTS, LOG_FILES, LOG_SIZE, ROOM, Confined, milliseconds
+from provision.resources.docker.container import RESTART, Confined
 from provision.resources.docker.network import DockerNetwork, Volume
+from provision.resources.file import TextFile
+
+#: The only place in which a container writes, in memory.
+ROOM = "/run/shop"
+#: What Docker keeps of what a container says: files of this size, so many.
+LOG_SIZE, LOG_FILES = "1m", "2"
+
+
+def digest(inputs: Sequence[TextFile]) -> str:
+    """Return what tells the files that a container reads from others: with it they are part of the project's file."""
+    return hashlib.sha256("\0".join(file.text for file in inputs).encode()).hexdigest()[:12]
 
 
 def render(
@@ -32,7 +44,7 @@ def render(
         "# What all of them have in common: no rights, a root that nobody writes in, and an end to what they may use.",
         "x-confined: &confined",
         "  # Not unless-stopped: a daemon that was killed stops, when it is back, what still runs, and leaves it so.",
-        "  restart: always",
+        f"  restart: {RESTART}",
         "  read_only: true",
         "  cap_drop: [ALL]",
         "  security_opt: ['no-new-privileges:true']",
@@ -42,8 +54,8 @@ def render(
         "",
         "services:",
     ]
-    for spec, digest in containers:
-        lines += [f"  {line}" if line else "" for line in _service(mark, spec, digest)]
+    for spec, inputs in containers:
+        lines += [f"  {line}" if line else "" for line in _service(mark, spec, inputs)]
     lines += ["networks:", *(line for network in networks for line in _network(mark, network))]
     if volumes:
         lines += ["", "volumes:", *(line for volume in volumes for line in _volume(mark, volume))]
@@ -53,7 +65,7 @@ def render(
     return "\n".join([*lines, ""])
 
 
-def _service(mark: Mark, spec: Confined, digest: str) -> Iterator[str]:
+def _service(mark: Mark, spec: Confined, inputs: str) -> Iterator[str]:
     yield f"{spec.name}:"
     yield "  <<: *confined"
     yield f"  image: {spec.image}"
@@ -94,7 +106,7 @@ def _service(mark: Mark, spec: Confined, digest: str) -> Iterator[str]:
         yield "  depends_on:"
         yield from (f"    {name}: {{condition: service_healthy}}" for name in spec.after)
     key, value = mark.label
-    yield f"  labels: {{{key}: {value}, {INPUTS}: {_word(digest)}}}"
+    yield f"  labels: {{{key}: {value}, underlay.inputs: {_word(inputs)}}}"
     yield ""
 
 
@@ -117,7 +129,7 @@ def _volume(mark: Mark, volume: Volume) -> Iterator[str]:
 
 def _seconds(seconds: float) -> str:
     """Return a time as Compose reads it, which knows no fractions of a second."""
-    return f"{seconds:g}s" if seconds == int(seconds) else f"{milliseconds(seconds)}ms"
+    return f"{seconds:g}s" if seconds == int(seconds) else f"{max(1, round(seconds * 1000))}ms"
 
 
 def _word(text: str) -> str:

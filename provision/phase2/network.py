@@ -10,10 +10,10 @@ from provision import guard
 from provision.certificates import Kind, Paper
 from provision.guard import Door, Ground, Way
 from provision.marks import Mark
+from provision.phase2.compose import LOG_FILES, LOG_SIZE
 from provision.phase2.facts import Facts
 from provision.resource import Resource, Section
 from provision.resources.certificate import Certificate
-from provision.resources.docker.container import LOG_FILES, LOG_SIZE
 from provision.resources.docker.daemon import NAME, Daemon, Leavings
 from provision.resources.docker.image import PulledImage
 from provision.resources.docker.network import DockerNetwork

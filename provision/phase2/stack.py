@@ -12,7 +12,7 @@ from provision.phase2 import compose
 from provision.phase2.facts import Facts
 from provision.phase2.network import PROJECT
 from provision.resource import Resource, Section
-from provision.resources.docker.container import ROOM, Confined, Container, Membership, Mount, Pace, digest
+from provision.resources.docker.container import Confined, Container, Membership, Mount, Pace
 from provision.resources.docker.image import PulledImage
 from provision.resources.docker.network import DockerNetwork, Volume
 from provision.resources.file import Directory, TextFile
@@ -40,6 +40,7 @@ class _Part:
     """One container with what it reads on the host."""
 
     spec: Confined
+    image: PulledImage
     inputs: tuple[TextFile, ...]
     secrets: tuple[PasswordFile, ...]
     volume: Volume | None
@@ -59,7 +60,7 @@ def section_stack(
     text = compose.render(
         mark,
         PROJECT,
-        [(part.spec, digest(part.inputs)) for part in parts],
+        [(part.spec, compose.digest(part.inputs)) for part in parts],
         networks,
         volumes,
         {name: secret.path for name, secret in secrets.items()},
@@ -73,7 +74,7 @@ def section_stack(
     resources += [*volumes, file]
     everybody = tuple(part.spec.name for part in parts)
     for part in parts:
-        stands = (*on, *((part.volume.identity,) if part.volume else ()), f"Docker image {part.spec.image}")
+        stands = (*on, *((part.volume.identity,) if part.volume else ()), part.image.identity)
         resources.append(Container(PROJECT, part.spec, file, part.inputs, part.secrets, stands, everybody))
     return Section(
         "The shop",
@@ -97,16 +98,14 @@ def _parts(
             if service.program is kind:
                 name = _IMAGES.get(kind, kind.value)
                 for replica in service.replicas:
-                    yield _part(
-                        containers, mark, service, replica, images[name].reference, facts.images[name].user, daemon
-                    )
+                    yield _part(containers, mark, service, replica, images[name], facts.images[name].user, daemon)
 
 
 def _part(
-    containers: Containers, mark: Mark, service: Service, replica: Replica, image: str, user: int, daemon: str
+    containers: Containers, mark: Mark, service: Service, replica: Replica, image: PulledImage, user: int, daemon: str
 ) -> _Part:
     plan = containers.plan
-    site = Site(str(replica.ip), Path(ROOM), _SETTINGS, _SECRETS / _PASSWORD)
+    site = Site(str(replica.ip), Path(compose.ROOM), _SETTINGS, _SECRETS / _PASSWORD)
     own = mark.settings / replica.name
     is_database = service.program is Program.POSTGRES
     inputs = _inputs(containers, mark, service, replica, site, own)
@@ -115,7 +114,7 @@ def _part(
     environment = {**shop.environment(plan, service, replica, site), **_settings(service)}
     spec = Confined(
         name=replica.name,
-        image=image,
+        image=image.reference,
         command=_command(service, site),
         environment=tuple(sorted(environment.items())),
         memberships=tuple(
@@ -142,7 +141,7 @@ def _part(
         ),
         pace=_pace(plan),
     )
-    return _Part(spec, inputs, tuple(secret for secret, _ in secrets), volume)
+    return _Part(spec, image, inputs, tuple(secret for secret, _ in secrets), volume)
 
 
 def _pace(plan: Plan) -> Pace:

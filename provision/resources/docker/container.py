@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -16,13 +15,15 @@ from provision.resources.file import TextFile
 from provision.resources.secret import PasswordFile
 from provision.system import NotOurs, System
 
-#: The label in which the project's file says what the files are that a container reads.
-INPUTS = "underlay.inputs"
-_SERVICE = "com.docker.compose.service"
-#: The only place in which a container writes, in memory.
-ROOM = "/run/shop"
-#: What Docker keeps of what a container says: files of this size, so many.
-LOG_SIZE, LOG_FILES = "1m", "2"
+#: Labels that Compose writes: the name in the project, and a digest of all that it says of this container.
+_SERVICE, _HASH = "com.docker.compose.service", "com.docker.compose.config-hash"
+#: Not unless-stopped: a daemon that was killed stops, when it is back, what still runs, and takes that for a wish.
+RESTART = "always"
+#: What else `docker update` can set, and nobody plans.
+_UNPLANNED = (
+    *("BlkioWeight", "CpuShares", "CpuPeriod", "CpuQuota", "CpuRealtimePeriod", "CpuRealtimeRuntime"),
+    *("CpusetCpus", "CpusetMems", "MemoryReservation"),
+)
 #: nanocpus of one processor, and nanoseconds of a second; bytes of a mebibyte.
 _NANO, _MEBI = 1_000_000_000, 1024 * 1024
 _HEALTHY = "healthy"
@@ -154,7 +155,9 @@ class Container(Resource):
                 case "running":
                     return
         if found is None:
+            # Whoever has one of their names, ours or not.
             there = {item.text("Config", "Labels", _SERVICE) for item in every if is_ours(_labels(item), system.mark)}
+            there |= {item.text("Name").removeprefix("/") for item in every}
             system.run(*self._up("--no-deps", *(name for name in self.everybody if name not in there)))
         else:
             system.run(*self._up("--no-deps", *(() if same else ("--force-recreate",)), self.spec.name))
@@ -192,98 +195,45 @@ class Container(Resource):
         return next((f"reads {path}, which {what}" for path, what in differences if what), None)
 
     def _differs(self, found: Said, system: System) -> str | None:
-        """Return what of it is not as planned, as far as it was given with its start or can be changed since."""
+        """Return what of it is not as planned.
+
+        What can be changed while it is there is asked for by itself; whatever else it was made with, Compose knows.
+        """
         spec, config, limits = self.spec, found.at("Config"), found.at("HostConfig")
-        log = limits.at("LogConfig")
         planned: Mapping[str, object] = {
             "image": spec.image,
-            "command": spec.command or config.texts("Cmd"),
             "memory": spec.memory * _MEBI,
             "memory with swap": spec.memory * _MEBI,
             "processors": round(spec.cpus * _NANO),
             "processes at most": spec.pids,
-            "read-only": "True",
-            "dropped capabilities": ("ALL",),
-            "added capabilities": (),
-            "privileged": "False",
-            "security": ("no-new-privileges:true",),
-            "limits": ("core 0 0",),
-            "restart policy": "always",
-            "user": config.text("User"),
-            "mounts": _sorted(self._mounts()),
-            "ports": _sorted(f"{outer}:{inner}/tcp" for outer, inner in spec.ports),
+            "restart policy": RESTART,
             "networks": _sorted(f"{self.project}_{item.network} {item.address}" for item in spec.memberships),
-            "health check": tuple(
-                str(milliseconds(seconds) * _NANO // 1000)
-                for seconds in (spec.pace.first, spec.pace.then, spec.pace.then, spec.pace.starting)
-            ),
-            "tmpfs": (f"{ROOM}:{spec.room}",),
-            "log": (f"json-file {LOG_SIZE} {LOG_FILES}",),
-            "inputs": digest(self.inputs),
+            **dict.fromkeys(_UNPLANNED, "0"),
         }
         seen: Mapping[str, object] = {
             "image": config.text("Image"),
-            "command": config.texts("Cmd"),
             "memory": limits.number("Memory"),
             "memory with swap": limits.number("MemorySwap"),
             "processors": limits.number("NanoCpus"),
             "processes at most": limits.number("PidsLimit"),
-            "read-only": limits.text("ReadonlyRootfs"),
-            "dropped capabilities": limits.texts("CapDrop"),
-            "added capabilities": limits.texts("CapAdd"),
-            "privileged": limits.text("Privileged"),
-            "security": limits.texts("SecurityOpt"),
-            "limits": _sorted(
-                " ".join((item.text("Name"), item.text("Soft"), item.text("Hard")))
-                for item in limits.at("Ulimits").parts()
-            ),
             "restart policy": limits.text("RestartPolicy", "Name"),
-            "user": config.text("User"),
-            "mounts": _sorted(
-                f"{item.text('Source') or item.text('Name')}:{item.text('Destination')}" if item.text("Type") == "bind"
-                else f"{item.text('Name')}:{item.text('Destination')}"
-                for item in found.at("Mounts").parts()
-            ),
-            "ports": _sorted(
-                f"{item.text('HostPort')}:{inner}"
-                for inner, items in limits.items("PortBindings")
-                for item in items.parts()
-            ),
             "networks": _sorted(
                 f"{name} {item.text('IPAMConfig', 'IPv4Address')}"
                 for name, item in found.items("NetworkSettings", "Networks")
             ),
-            "health check": tuple(
-                config.text("Healthcheck", name) for name in ("StartInterval", "Interval", "Timeout", "StartPeriod")
-            ),
-            "tmpfs": _sorted(f"{path}:{options.text()}" for path, options in limits.items("Tmpfs")),
-            "log": (" ".join((log.text("Type"), log.text("Config", "max-size"), log.text("Config", "max-file"))),),
-            "inputs": config.text("Labels", INPUTS),
-        }  # fmt: skip
+            **{name: limits.text(name) or "0" for name in _UNPLANNED},
+        }
         for what, value in planned.items():
             if seen[what] != value:
                 return f"{what}: {_told(seen[what])}, planned {_told(value)}"
-        return self._environment_differs(config, system) or self._names_differ(found)
+        return self._environment_differs(config) or self._names_differ(found) or self._made_otherwise(config, system)
 
-    def _mounts(self) -> Iterator[str]:
-        for mount in self.spec.mounts:
-            yield f"{self.project}_{mount.source}:{mount.target}" if mount.volume else f"{mount.source}:{mount.target}"
-        paths = {secret.path.name: secret.path for secret in self.secrets}
-        for source, inside in self.spec.secrets:
-            yield f"{paths[source]}:/run/secrets/{inside}"
-
-    def _environment_differs(self, config: Said, system: System) -> str | None:
-        """Return which variable differs; the image's own are there besides."""
-        seen = _variables(config)
+    def _environment_differs(self, config: Said) -> str | None:
+        seen = dict(item.partition("=")[::2] for item in config.texts("Env"))
         for name, value in self.spec.environment:
             if seen.get(name) != value:
                 return f"environment: {name} is {seen.get(name, 'not set')}, planned {value}"
-        image = system.docker.find("images", self.spec.image, "/json")
-        known = {name for name, _ in self.spec.environment} | (
-            _variables(image.at("Config")).keys() if image else set()
-        )
-        more = sorted(seen.keys() - known)
-        return f"environment: {more[0]} is set, planned without" if more else None
+        return None
 
     def _names_differ(self, found: Said) -> str | None:
         for item in self.spec.memberships:
@@ -293,23 +243,15 @@ class Container(Resource):
                 return f"is not called {lacking[0]} in {network}"
         return None
 
-
-def _variables(config: Said) -> dict[str, str]:
-    return {name: value for name, _, value in (item.partition("=") for item in config.texts("Env"))}
-
-
-def milliseconds(seconds: float) -> int:
-    """Return a time as the project's file has it: in whole milliseconds, and one of them at least."""
-    return max(1, round(seconds * 1000))
+    def _made_otherwise(self, config: Said, system: System) -> str | None:
+        """Return None if Compose would leave it: it writes on each what it was made from."""
+        planned = system.docker.hashes(self.file.text).get(self.spec.name)
+        seen = config.text("Labels", _HASH)
+        return None if seen == planned else "was made with other settings than those of its project"
 
 
 def _labels(found: Said) -> Said:
     return found.at("Config", "Labels")
-
-
-def digest(inputs: Sequence[TextFile]) -> str:
-    """Return what tells the files that a container reads from others."""
-    return hashlib.sha256("\0".join(file.text for file in inputs).encode()).hexdigest()[:12]
 
 
 def states(system: System) -> Mapping[str, str]:
