@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import select
 import socket
 import sys
@@ -102,7 +101,7 @@ def main() -> None:
         rounds += 1
         took = time.monotonic() - began
         longest = max(longest, took)
-        time.sleep(max(0.0, _EACH_S - took))
+        over.wait(max(0.0, _EACH_S - took))
     over.set()
     for thread in threads:
         thread.join(2 * _STEADY_S)
@@ -110,8 +109,7 @@ def main() -> None:
         {"rounds": rounds, "tried": tried, "through": seen, "failed": failed, "made": made[0], "longest": longest},
         sys.stdout,
     )
-    with suppress(FileNotFoundError):
-        os.unlink(stop)  # noqa: PTH108 - as the rest of it
+    stop.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

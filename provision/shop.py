@@ -143,11 +143,11 @@ def _database(plan: Plan, service: Service, site: Site) -> dict[str, str]:
     }
 
 
-def edge_config(plan: Plan, service: Service, replica: Replica, site: Site, address: Callable[[Replica], str]) -> str:
-    """Return nginx's configuration; ``address`` says where a gateway is reached from there."""
+def edge_config(plan: Plan, service: Service, replica: Replica, site: Site) -> str:
+    """Return nginx's configuration."""
     patience = Patience(plan.timeouts.connect)
     gateways = [
-        (address(item), target.port)
+        (str(item.ip), target.port)
         for target in plan.targets(service.name, Program.GATEWAY)
         for item in target.replicas
     ]

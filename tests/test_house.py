@@ -71,7 +71,6 @@ SAFE_OTHERWISE = {
 #: Who pauses, and why.
 PAUSERS = {
     "underlay.wait": "the one place",
-    "acceptance.moments": "standard library only: runs on a host, in rounds of a fixed length",
     "bench.gone": "standard library only: the Python that has Mininet need not be able to run us",
     "bench.starting": "runs on a host, which may hold another version of us",
 }

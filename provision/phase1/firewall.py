@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
-from provision import guard
+from provision import guard, names
 from provision.guard import Door, Ground, Way
 from provision.marks import Mark
 from provision.resources.rules import Chain, Jump, Table
 from underlay.topology import Plan, Published, Replica, Service, flow_pairs
-
-_DNS = 53
 
 
 def tables(plan: Plan, host: str, mark: Mark) -> tuple[Table, ...]:
@@ -41,11 +39,7 @@ def _ground(plan: Plan, host: str) -> Ground:
             Door(entry.port, replica.ip, service.port) for entry, service in published for replica in service.replicas
         ),
         inside=plan.inside,
-        reachable=tuple(
-            f"-d {tier.gateway.ip}/32 -i {tier.bridge} -p {protocol} -m {protocol} --dport {_DNS}"
-            for tier in tiers
-            for protocol in ("udp", "tcp")
-        ),
+        reachable=tuple(rule for tier in tiers for rule in names.reachable(tier.gateway.ip, tier.bridge)),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from provision import names as nameserver
 from provision.marks import Mark
 from provision.phase1 import firewall
 from provision.phase1.facts import Facts
@@ -14,7 +15,6 @@ from provision.resources.file import Directory, TextFile
 from provision.resources.ip import Address, Route
 from provision.resources.link import Bridge, Veth
 from provision.resources.namespace import Namespace
-from provision.resources.program import Program
 from provision.resources.sysctl import Sysctl
 from underlay.topology import Plan, Replica, Service, Tier
 
@@ -108,26 +108,12 @@ def names(plan: Plan, host: str, mark: Mark) -> Section:
     tiers = plan.tiers_on(host)
     directory = mark.settings / "dns"
     hosts = "".join(f"{replica.ip} {replica.name} {service.name}\n" for service, replica in plan.replicas())
-    config = "\n".join(
-        (
-            f"# {mark.text}",
-            "keep-in-foreground",
-            "log-facility=-",
-            "pid-file",
-            "user=dnsmasq",
-            # Sockets that are bound once outlive a bridge that is made again. bind-dynamic would bind anew at each
-            # change, and may meet an address that has just gone: one of its protocols then stays unbound.
-            "bind-interfaces",
-            *(f"listen-address={tier.gateway.ip}" for tier in tiers),
-            # Only the plan's names: no upstream, not the host's own /etc/hosts, and "no such name" for all else.
-            "no-resolv",
-            "no-hosts",
-            "local=/#/",
-            f"addn-hosts={directory / 'hosts'}",
-            "expand-hosts",
-            f"domain={plan.domain}",
-            "",
-        )
+    config = nameserver.settings(
+        mark,
+        (tier.gateway.ip for tier in tiers),
+        f"addn-hosts={directory / 'hosts'}",
+        "expand-hosts",
+        f"domain={plan.domain}",
     )
     zone = TextFile(directory / "hosts", f"# {mark.text}\n{hosts}")
     settings = TextFile(directory / "dnsmasq.conf", config)
@@ -140,14 +126,7 @@ def names(plan: Plan, host: str, mark: Mark) -> Section:
             Directory(directory),
             zone,
             settings,
-            Program(
-                "dns",
-                None,
-                "root",  # dnsmasq binds port 53 and then becomes the user named in its configuration
-                ("dnsmasq", f"--conf-file={settings.path}"),
-                inputs=(settings, zone),
-                on=tuple(f"link {tier.bridge}" for tier in tiers),
-            ),
+            nameserver.server("dns", settings, tuple(f"link {tier.bridge}" for tier in tiers), (zone,)),
         ),
     )
 

@@ -91,9 +91,9 @@ def _secrets(plan: Plan, host: str, mark: Mark) -> tuple[Resource, ...]:
     top = mark.settings / "secrets"
     services = plan.services_on(host)
     roles_of = {service: role for service in services if (role := shop.role(service))}
-    own = [PasswordFile(top / service.name, role, shop.user(service)) for service, role in roles_of.items()]
+    own = [PasswordFile(top / service.name, shop.user(service), role) for service, role in roles_of.items()]
     roles = _roles(mark)
-    every = [PasswordFile(roles / kind.value, kind.value, "root") for kind in shop.ROLES]
+    every = [PasswordFile(roles / kind.value, "root", kind.value) for kind in shop.ROLES]
     has_database = any(service.program is Kind.POSTGRES for service in services)
     found = [*own, *([Directory(roles, _PRIVATE), *every, _seal(mark)] if has_database else [])]
     return (Directory(top), *found) if found else ()
@@ -101,7 +101,7 @@ def _secrets(plan: Plan, host: str, mark: Mark) -> tuple[Resource, ...]:
 
 def _seal(mark: Mark) -> PasswordFile:
     """Return what tells the database's passwords from others, and is none itself."""
-    return PasswordFile(mark.settings / "seal", "seal", "root")
+    return PasswordFile(mark.settings / "seal", "root", "seal")
 
 
 def _roles(mark: Mark) -> Path:
@@ -177,7 +177,7 @@ def _python(plan: Plan, mark: Mark, service: Service, replica: Replica) -> tuple
             ("python3", "-m", f"services.{service.program.value}"),
             environment=tuple(sorted({**environment, "PYTHONDONTWRITEBYTECODE": "1"}.items())),
             directory=str(REPOSITORY),
-            secrets=(PasswordFile(site.password, role, shop.user(service)),) if role else (),
+            secrets=(PasswordFile(site.password, shop.user(service), role),) if role else (),
             probe=Probe(replica.ip, service.port, "/health"),
             on=_on(replica),
         ),
@@ -186,7 +186,7 @@ def _python(plan: Plan, mark: Mark, service: Service, replica: Replica) -> tuple
 
 def _edge(plan: Plan, mark: Mark, service: Service, replica: Replica) -> tuple[Resource, ...]:
     site = _site(mark, service, replica)
-    text = shop.edge_config(plan, service, replica, site, lambda gateway: str(gateway.ip))
+    text = shop.edge_config(plan, service, replica, site)
     config = TextFile(site.settings / "nginx.conf", f"# {mark.text}\n{text}")
     return (
         Directory(site.settings),

@@ -7,7 +7,7 @@ from provision.phase2 import network, stack
 from provision.phase2.facts import Facts, gather
 from provision.phases import Definition
 from provision.resource import Kind, Phase
-from provision.resources import certificate, file, program, rules, secret, sysctl
+from provision.resources import file, program, rules, secret, sysctl
 from provision.resources.docker import container, daemon, image
 from provision.resources.docker import network as docker_network
 from provision.router import host_parameters
@@ -22,19 +22,19 @@ def build(plan: Plan, host: str, facts: Facts) -> Phase:
     containers = in_containers(plan)
     if containers.host != host or not plan.services:
         return Phase(MARK, ())
-    docker, running = network.section_daemon(containers, MARK)
-    pulled, images = network.section_images(facts, host, running)
-    around, networks = network.section_networks(containers, running)
+    docker, running = network.docker(containers, MARK)
+    pulled, images = network.images(facts, host, running)
+    around, networks = network.networks(containers, running)
     return Phase(
         MARK,
         (
-            network.section_guard(plan, containers, MARK),
+            network.rules(plan, containers, MARK),
             host_parameters(),
-            network.section_registry(plan, host, MARK),
+            network.registry(plan, host, MARK),
             docker,
             pulled,
             around,
-            stack.section_stack(containers, MARK, facts, images, networks),
+            stack.section(containers, MARK, facts, images, networks),
         ),
     )
 
@@ -62,7 +62,7 @@ DEFINITION = Definition(
         Kind((image.PulledImage,), image.discover),
         Kind((program.Program, daemon.Daemon), program.discover, states=program.states),
         Kind((daemon.Leavings,), daemon.discover),
-        Kind((file.TextFile, file.Directory, secret.PasswordFile, certificate.Certificate), file.discover),
+        Kind((file.TextFile, file.Directory, secret.PasswordFile, secret.Certificate), file.discover),
         Kind((sysctl.Sysctl,), sysctl.discover),
         Kind((rules.Table,), rules.discover),
     ),

@@ -7,32 +7,32 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from provision import guard
+from provision import names as nameserver
 from provision.certificates import Kind, Paper
 from provision.guard import Door, Ground, Way
 from provision.marks import Mark
 from provision.phase2.compose import LOG_FILES, LOG_SIZE
 from provision.phase2.facts import Facts
 from provision.resource import Resource, Section
-from provision.resources.certificate import Certificate
 from provision.resources.docker.daemon import NAME, Daemon, Leavings
 from provision.resources.docker.image import PulledImage
 from provision.resources.docker.network import DockerNetwork
 from provision.resources.file import Directory, TextFile
 from provision.resources.program import Probe, Program
+from provision.resources.secret import Certificate
 from provision.resources.sysctl import Sysctl
 from underlay.topology import Containers, Plan, flow_pairs
 from underlay.topology.docker import PREFIX, REGISTRY_PORT
 
 #: The chain that Docker leads all forwarded packets to first, and whose rules it keeps.
 _FIRST = "DOCKER-USER"
-_DNS = 53
 #: Seconds in which the daemon may stop its containers.
 _STOP_S = 30
 _REGISTRY_USER = "docker-registry"
 PROJECT = "shop"
 
 
-def section_guard(plan: Plan, containers: Containers, mark: Mark) -> Section:
+def rules(plan: Plan, containers: Containers, mark: Mark) -> Section:
     """Return the rules."""
     ground = _ground(containers, plan.inside)
     return Section(
@@ -71,12 +71,7 @@ def _ground(containers: Containers, inside: tuple[IPv4Network, ...]) -> Ground:
         for entry in plan.published
         for item in plan.service(entry.service).replicas[:1]
     )
-    names = containers.default.ip
-    reachable = [
-        f"-d {names}/32 -i {tier.bridge} -p {protocol} -m {protocol} --dport {_DNS}"
-        for tier in tiers
-        for protocol in ("udp", "tcp")
-    ]
+    reachable = [rule for tier in tiers for rule in nameserver.reachable(containers.default.ip, tier.bridge)]
     # A published port called from a container is not translated, but answered by Docker's proxy on the host.
     reachable += [
         f"-s {address}/32 -p tcp -m tcp --dport {entry.port}" for entry in plan.published for address in leaving
@@ -84,7 +79,7 @@ def _ground(containers: Containers, inside: tuple[IPv4Network, ...]) -> Ground:
     return Ground(tuple(tier.bridge for tier in tiers), ways, tuple(leaving), doors, inside, tuple(reachable))
 
 
-def section_registry(plan: Plan, host: str, mark: Mark) -> Section:
+def registry(plan: Plan, host: str, mark: Mark) -> Section:
     """Return the registry that the images are pulled from."""
     directory, address = mark.settings / "registry", plan.host(host).address.ip
     text = "\n".join(
@@ -103,8 +98,8 @@ def section_registry(plan: Plan, host: str, mark: Mark) -> Section:
     )
     config = TextFile(directory / "config.yml", text)
     papers = (
-        Certificate(directory / "host.key", Paper(Kind.KEY, host), _REGISTRY_USER),
-        Certificate(directory / "host.crt", Paper(Kind.CERTIFICATE, host, (str(address),))),
+        Certificate(directory / "host.key", _REGISTRY_USER, Paper(Kind.KEY, host)),
+        Certificate(directory / "host.crt", "root", Paper(Kind.CERTIFICATE, host, (str(address),))),
     )
     return Section(
         "A registry",
@@ -132,10 +127,11 @@ def section_registry(plan: Plan, host: str, mark: Mark) -> Section:
 
 def authority(host: str) -> Certificate:
     """Return the authority's certificate, where Docker looks for it."""
-    return Certificate(Path("/etc/docker/certs.d") / f"{host}:{REGISTRY_PORT}" / "ca.crt", Paper(Kind.AUTHORITY, host))
+    path = Path("/etc/docker/certs.d") / f"{host}:{REGISTRY_PORT}" / "ca.crt"
+    return Certificate(path, "root", Paper(Kind.AUTHORITY, host))
 
 
-def section_daemon(containers: Containers, mark: Mark) -> tuple[Section, Daemon]:
+def docker(containers: Containers, mark: Mark) -> tuple[Section, Daemon]:
     """Return the daemon, and the name server that it asks about names that it does not know."""
     plan, default = containers.plan, containers.default
     settings = {
@@ -152,22 +148,7 @@ def section_daemon(containers: Containers, mark: Mark) -> tuple[Section, Daemon]
         Program(NAME, None, "root", ("dockerd", "--config-file", str(config.path)), inputs=(config,),
                 stop_wait=_STOP_S)
     )  # fmt: skip
-    text = "\n".join(
-        (
-            f"# {mark.text}",
-            "keep-in-foreground",
-            "log-facility=-",
-            "pid-file",
-            "user=dnsmasq",
-            "bind-interfaces",
-            f"listen-address={default.ip}",
-            "no-resolv",
-            "no-hosts",
-            "local=/#/",
-            "",
-        )
-    )
-    names = TextFile(mark.settings / "dnsmasq.conf", text)
+    names = TextFile(mark.settings / "dnsmasq.conf", nameserver.settings(mark, (default.ip,)))
     return (
         Section(
             "Docker",
@@ -178,17 +159,14 @@ def section_daemon(containers: Containers, mark: Mark) -> tuple[Section, Daemon]
                 config,
                 daemon,
                 names,
-                Program(
-                    "resolver", None, "root", ("dnsmasq", f"--conf-file={names.path}"), inputs=(names,),
-                    on=(daemon.identity,),
-                ),
+                nameserver.server("resolver", names, (daemon.identity,)),
             ),
         ),
         daemon,
     )  # fmt: skip
 
 
-def section_images(facts: Facts, host: str, daemon: Daemon) -> tuple[Section, dict[str, PulledImage]]:
+def images(facts: Facts, host: str, daemon: Daemon) -> tuple[Section, dict[str, PulledImage]]:
     """Return the shop's images, by name."""
     images = {
         name: PulledImage(
@@ -204,12 +182,12 @@ def section_images(facts: Facts, host: str, daemon: Daemon) -> tuple[Section, di
     ), images
 
 
-def section_networks(containers: Containers, daemon: Daemon) -> tuple[Section, tuple[DockerNetwork, ...]]:
+def networks(containers: Containers, daemon: Daemon) -> tuple[Section, tuple[DockerNetwork, ...]]:
     """Return a network for each tier."""
     plan = containers.plan
     networks = tuple(
-        DockerNetwork(PROJECT, tier.name, tier.subnet, tier.gateway, tier.bridge, plan.underlay.mtu,
-                      containers.internal(tier), daemon.identity)
+        DockerNetwork(PROJECT, tier.name, daemon.identity, tier.subnet, tier.gateway, tier.bridge, plan.underlay.mtu,
+                      containers.internal(tier))
         for tier in plan.tiers
         if tier.host
     )  # fmt: skip

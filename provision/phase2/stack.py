@@ -46,7 +46,7 @@ class _Part:
     volume: Volume | None
 
 
-def section_stack(
+def section(
     containers: Containers,
     mark: Mark,
     facts: Facts,
@@ -182,9 +182,7 @@ def _inputs(
     plan = containers.plan
     match service.program:
         case Program.NGINX:
-            text = shop.edge_config(
-                plan, service, replica, site, lambda gateway: str(containers.address(gateway, _tier_of(plan, gateway)))
-            )
+            text = shop.edge_config(plan, service, replica, site)
             return (TextFile(own / "nginx.conf", f"# {mark.text}\n{text}"),)
         case Program.POSTGRES:
             access = shop.postgres_access(plan, service, lambda item: containers.address(item, service.tier))
@@ -197,20 +195,16 @@ def _inputs(
             return ()
 
 
-def _tier_of(plan: Plan, replica: Replica) -> str:
-    return plan.service(replica.service).tier
-
-
 def _secrets(plan: Plan, mark: Mark, service: Service, user: int) -> list[tuple[PasswordFile, str]]:
     """Return the password files of a container, each with its name inside; a database has those of all roles."""
     top = mark.settings / "secrets"
     if service.program is Program.POSTGRES:
         return [
-            (PasswordFile(top / f"{service.name}-{kind.value}", _purpose(mark, kind.value), str(user)), kind.value)
+            (PasswordFile(top / f"{service.name}-{kind.value}", str(user), _purpose(mark, kind.value)), kind.value)
             for kind in shop.ROLES
         ]
     role = shop.role(service)
-    return [(PasswordFile(top / service.name, _purpose(mark, role), str(user)), _PASSWORD)] if role else []
+    return [(PasswordFile(top / service.name, str(user), _purpose(mark, role)), _PASSWORD)] if role else []
 
 
 def _purpose(mark: Mark, role: str) -> str:

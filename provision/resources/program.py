@@ -15,9 +15,8 @@ from provision import processes
 from provision.kernel.network import NETNS_DIR, is_namespace
 from provision.marks import Mark
 from provision.resource import Background, Command, Found, Resource, Step, Write
-from provision.resources.certificate import Certificate
 from provision.resources.file import TextFile, marked
-from provision.resources.secret import PasswordFile
+from provision.resources.secret import DerivedFile, stale
 from provision.resources.user import belonging_to
 from provision.supervisor import CONFIG_DIR, ProgramState
 from provision.system import System
@@ -64,10 +63,10 @@ class Probe:
 class Program(Resource):
     """A supervised program.
 
-    ``namespace`` None runs it in the host's own network namespace. ``inputs`` are the files that it reads when it
-    starts, ``secrets`` the password files among them: if one of them is not as planned, nobody knows what the program
-    has read, and it is started again. ``user`` "root" leaves it root. ``on`` names what it stands on besides its
-    namespace, such as the link in there.
+    ``namespace`` None runs it in the host's own network namespace. ``inputs`` and ``secrets`` are the files that it
+    reads when it starts: if one of them is not as planned, nobody knows what the program has read, and it is started
+    again. ``user`` "root" leaves it root. ``on`` names what it stands on besides its namespace, such as the link in
+    there.
     """
 
     name: str
@@ -77,7 +76,7 @@ class Program(Resource):
     environment: tuple[tuple[str, str], ...] = ()
     directory: str = "/"
     inputs: tuple[TextFile, ...] = ()
-    secrets: tuple[PasswordFile | Certificate, ...] = ()
+    secrets: tuple[DerivedFile, ...] = ()
     probe: Probe | None = None
     on: tuple[str, ...] = ()
     stop_signal: str = "TERM"
@@ -159,10 +158,7 @@ class Program(Resource):
         )
 
     def _stale(self, system: System) -> str | None:
-        """Return which of the files that it reads is not as planned."""
-        files: tuple[TextFile | PasswordFile | Certificate, ...] = (*self.inputs, *self.secrets)
-        differences = ((file.path, file.observe(system)) for file in files)
-        return next((f"reads {path}, which {what}" for path, what in differences if what), None)
+        return stale((*self.inputs, *self.secrets), system)
 
     def _config(self, mark: Mark) -> TextFile:
         return TextFile(CONFIG_DIR / f"{self.name}.conf", self._text(mark))

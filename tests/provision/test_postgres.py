@@ -116,7 +116,7 @@ def test_a_frozen_server_is_named_and_not_waited_for(server: Path, tmp_path: Pat
     timeouts = Timeouts(connect=1, command=AMPLE, ready=1, cache=1)
     mark = Mark("phase1", 1)
     system = System("host1", mark, timeouts, Network("host1"), Supervisor("host1", 1, tmp_path / "socket"))
-    seal = PasswordFile(tmp_path / "password", "product", "root")
+    seal = PasswordFile(tmp_path / "password", "root", "product")
     database = Database("shop", server.parent, PORT, "SELECT 1", "program postgres-1", seal)
     pid = int(Path(f"{server}.lock").read_text(encoding="ascii").split()[0])
     os.kill(pid, signal.SIGSTOP)

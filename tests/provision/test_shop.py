@@ -40,6 +40,6 @@ def test_programs_are_told_how_long_to_wait(plan: Plan, tmp_path: Path) -> None:
     assert (gateway.connect, gateway.read_answer, gateway.total) == (wait.connect, wait.service, wait.gateway)
     assert (order.connect, order.wait, order.statement) == (wait.connect, wait.database, wait.database)
     edge = plan.service("edge")
-    text = edge_config(plan, edge, edge.replicas[0], site, lambda item: str(item.ip))
+    text = edge_config(plan, edge, edge.replicas[0], site)
     assert f"proxy_read_timeout {wait.edge:g}s;" in text
     assert f"proxy_next_upstream_timeout {wait.customer:g}s;" in text

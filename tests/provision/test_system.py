@@ -155,7 +155,7 @@ def test_password_file_is_for_its_owner_only(tmp_path: Path) -> None:
     system = System("host1", mark, timeouts, Network("host1"), supervisor)
     mark.places.settings.mkdir()
     mark.places.secret.write_text("the lab's own")
-    item = PasswordFile(tmp_path / "settings" / "phase1" / "product", "product", owner)
+    item = PasswordFile(tmp_path / "settings" / "phase1" / "product", owner, "product")
     assert item.observe(system) == "is missing"
     item.apply(system)
     assert item.observe(system) is None

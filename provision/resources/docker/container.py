@@ -12,7 +12,7 @@ from provision.marks import Mark
 from provision.resource import Command, Found, Resource, Step
 from provision.resources.docker.network import SILENT, is_ours
 from provision.resources.file import TextFile
-from provision.resources.secret import PasswordFile
+from provision.resources.secret import PasswordFile, stale
 from provision.system import NotOurs, System
 
 #: Labels that Compose writes: the name in the project, and a digest of all that it says of this container.
@@ -190,9 +190,7 @@ class Container(Resource):
         return next((item for item in ours if item.text("Config", "Labels", _SERVICE) == self.spec.name), None)
 
     def _stale(self, system: System) -> str | None:
-        files: tuple[TextFile | PasswordFile, ...] = (*self.inputs, *self.secrets)
-        differences = ((file.path, file.observe(system)) for file in files)
-        return next((f"reads {path}, which {what}" for path, what in differences if what), None)
+        return stale((*self.inputs, *self.secrets), system)
 
     def _differs(self, found: Said, system: System) -> str | None:
         """Return what of it is not as planned.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
@@ -18,25 +19,48 @@ SILENT = "cannot be seen: Docker does not answer"
 
 
 @dataclass(frozen=True, slots=True)
-class DockerNetwork(Resource):
-    """A network on a bridge of a given name. Whoever is in it when it must be made anew is taken out, and comes back.
-
-    ``key`` is its name in the project. With ``internal`` it leads nowhere.
-    """
+class _OfProject(Resource):
+    """Something of a Compose project's in Docker: ``key`` is its name in the project, ``daemon`` what it stands on."""
 
     project: str
     key: str
-    subnet: IPv4Network
-    gateway: IPv4Interface
-    bridge: str
-    mtu: int
-    internal: bool
     daemon: str
 
     @property
     def name(self) -> str:
         """Its name in Docker."""
         return f"{self.project}_{self.key}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return (self.daemon,)
+
+    def say(self, mark: Mark) -> Sequence[Step]:
+        """See Resource."""
+        return (Command(self._create(mark)),)
+
+    @abstractmethod
+    def _create(self, mark: Mark) -> tuple[str, ...]:
+        """Return the command that makes it, with our label and those by which Compose takes it for its own."""
+
+    def _labelled(self, mark: Mark, kind: str) -> tuple[str, ...]:
+        labels = ("=".join(mark.label), f"{_PROJECT}={self.project}", f"com.docker.compose.{kind}={self.key}")
+        return tuple(word for label in sorted(labels) for word in ("--label", label))
+
+
+@dataclass(frozen=True, slots=True)
+class DockerNetwork(_OfProject):
+    """A network on a bridge of a given name. Whoever is in it when it must be made anew is taken out, and comes back.
+
+    With ``internal`` it leads nowhere.
+    """
+
+    subnet: IPv4Network
+    gateway: IPv4Interface
+    bridge: str
+    mtu: int
+    internal: bool
 
     @property
     def identity(self) -> str:
@@ -47,11 +71,6 @@ class DockerNetwork(Resource):
     def provides(self) -> tuple[str, ...]:
         """See Resource."""
         return (self.identity, f"link {self.bridge}")
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """See Resource."""
-        return (self.daemon,)
 
     @property
     def options(self) -> Mapping[str, str]:
@@ -84,18 +103,14 @@ class DockerNetwork(Resource):
         system.run(*self._create(system.mark))
         system.network.forget(None)
 
-    def say(self, mark: Mark) -> Sequence[Step]:
-        """See Resource."""
-        return (Command(self._create(mark)),)
-
     def _create(self, mark: Mark) -> tuple[str, ...]:
-        labels = {"=".join(mark.label), f"{_PROJECT}={self.project}", f"com.docker.compose.network={self.key}"}
+        """See _OfProject."""
         return (
             *("docker", "network", "create", "--driver", "bridge"),
             *("--subnet", str(self.subnet), "--gateway", str(self.gateway.ip)),
             *(("--internal",) if self.internal else ()),
             *(word for key, value in self.options.items() for word in ("--opt", f"{key}={value}")),
-            *(word for label in sorted(labels) for word in ("--label", label)),
+            *self._labelled(mark, "network"),
             self.name,
         )
 
@@ -125,27 +140,13 @@ class DockerNetwork(Resource):
 
 
 @dataclass(frozen=True, slots=True)
-class Volume(Resource):
+class Volume(_OfProject):
     """A volume of the local driver: what a container keeps when it is made anew."""
-
-    project: str
-    key: str
-    daemon: str
-
-    @property
-    def name(self) -> str:
-        """Its name in Docker."""
-        return f"{self.project}_{self.key}"
 
     @property
     def identity(self) -> str:
         """See Resource."""
         return f"Docker volume {self.name}"
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """See Resource."""
-        return (self.daemon,)
 
     def observe(self, system: System) -> str | None:
         """See Resource."""
@@ -164,14 +165,9 @@ class Volume(Resource):
         if self.observe(system) is not None:
             system.run(*self._create(system.mark))
 
-    def say(self, mark: Mark) -> Sequence[Step]:
-        """See Resource."""
-        return (Command(self._create(mark)),)
-
     def _create(self, mark: Mark) -> tuple[str, ...]:
-        labels = ("=".join(mark.label), f"{_PROJECT}={self.project}", f"com.docker.compose.volume={self.key}")
-        words = (word for label in sorted(labels) for word in ("--label", label))
-        return ("docker", "volume", "create", *words, self.name)
+        """See _OfProject."""
+        return ("docker", "volume", "create", *self._labelled(mark, "volume"), self.name)
 
 
 def is_ours(labels: Said, mark: Mark) -> bool:

@@ -207,10 +207,10 @@ install -d -m 755 -o root -g root /etc/underlay/phase2
 install -d -m 755 -o root -g root /etc/underlay/phase2/registry
 
 # file /etc/underlay/phase2/registry/host.key
-python3 -m provision certificate key host1 /etc/underlay/phase2/registry/host.key --owner docker-registry --headline '# Made by Underlay, phase2.'
+python3 -m provision certificate key host1 /etc/underlay/phase2/registry/host.key --headline '# Made by Underlay, phase2.' --owner docker-registry
 
 # file /etc/underlay/phase2/registry/host.crt
-python3 -m provision certificate certificate host1 /etc/underlay/phase2/registry/host.crt --owner root --headline '# Made by Underlay, phase2.' --address 192.168.56.11
+python3 -m provision certificate certificate host1 /etc/underlay/phase2/registry/host.crt --headline '# Made by Underlay, phase2.' --address 192.168.56.11 --owner root
 
 # file /etc/underlay/phase2/registry/config.yml
 mkdir -p /etc/underlay/phase2/registry
@@ -227,7 +227,7 @@ http:
 END
 
 # file /etc/docker/certs.d/host1:5000/ca.crt
-python3 -m provision certificate authority host1 /etc/docker/certs.d/host1:5000/ca.crt --owner root --headline '# Made by Underlay, phase2.'
+python3 -m provision certificate authority host1 /etc/docker/certs.d/host1:5000/ca.crt --headline '# Made by Underlay, phase2.' --owner root
 
 # program registry
 mkdir -p /etc/supervisor/conf.d
