@@ -33,8 +33,10 @@ def render(
     networks: Sequence[DockerNetwork],
     volumes: Sequence[Volume],
     secrets: Mapping[str, Path],
+    *,
+    ordered: bool = True,
 ) -> str:
-    """Return the file; with each container comes the digest of what it reads."""
+    """Return the file; with each container comes the digest of what it reads. Unless ``ordered``, nobody waits."""
     lines = [
         f"# {mark.text}",
         "# The shop in containers. Everything in here follows from the plan; a change is undone by the next converge.",
@@ -55,7 +57,7 @@ def render(
         "services:",
     ]
     for spec, inputs in containers:
-        lines += [f"  {line}" if line else "" for line in _service(mark, spec, inputs)]
+        lines += [f"  {line}" if line else "" for line in _service(mark, spec, inputs, ordered=ordered)]
     lines += ["networks:", *(line for network in networks for line in _network(mark, network))]
     if volumes:
         lines += ["", "volumes:", *(line for volume in volumes for line in _volume(mark, volume))]
@@ -65,7 +67,7 @@ def render(
     return "\n".join([*lines, ""])
 
 
-def _service(mark: Mark, spec: Confined, inputs: str) -> Iterator[str]:
+def _service(mark: Mark, spec: Confined, inputs: str, *, ordered: bool) -> Iterator[str]:
     yield f"{spec.name}:"
     yield "  <<: *confined"
     yield f"  image: {spec.image}"
@@ -102,7 +104,7 @@ def _service(mark: Mark, spec: Confined, inputs: str) -> Iterator[str]:
     if spec.secrets:
         yield "  secrets:"
         yield from (f"    - {{source: {source}, target: {inside}}}" for source, inside in spec.secrets)
-    if spec.after:
+    if spec.after and ordered:
         yield "  depends_on:"
         yield from (f"    {name}: {{condition: service_healthy}}" for name in spec.after)
     key, value = mark.label

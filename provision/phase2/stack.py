@@ -57,15 +57,19 @@ def section(
     parts = list(_parts(containers, mark, facts, images, networks))
     secrets = {secret.path.name: secret for part in parts for secret in part.secrets}
     volumes = [part.volume for part in parts if part.volume]
-    text = compose.render(
-        mark,
-        PROJECT,
-        [(part.spec, compose.digest(part.inputs)) for part in parts],
-        networks,
-        volumes,
-        {name: secret.path for name, secret in secrets.items()},
+    ordered, alone = (
+        compose.render(
+            mark,
+            PROJECT,
+            [(part.spec, compose.digest(part.inputs)) for part in parts],
+            networks,
+            volumes,
+            {name: secret.path for name, secret in secrets.items()},
+            ordered=order,
+        )
+        for order in (True, False)
     )
-    file = TextFile(mark.settings / "compose.yaml", text)
+    file = TextFile(mark.settings / "compose.yaml", ordered)
     on = tuple(network.identity for network in networks)
     resources: list[Resource] = [Directory(mark.settings / "secrets"), *secrets.values()]
     for part in parts:
@@ -75,7 +79,7 @@ def section(
     everybody = tuple(part.spec.name for part in parts)
     for part in parts:
         stands = (*on, *((part.volume.identity,) if part.volume else ()), part.image.identity)
-        resources.append(Container(PROJECT, part.spec, file, part.inputs, part.secrets, stands, everybody))
+        resources.append(Container(PROJECT, part.spec, file, part.inputs, part.secrets, stands, everybody, alone))
     return Section(
         "The shop",
         "A container for each replica, at its planned address and by the names of the plan, started by Compose when "

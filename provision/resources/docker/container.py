@@ -93,7 +93,8 @@ class Container(Resource):
     """One container. ``file`` is the project's; ``inputs`` and ``secrets`` are what the container reads.
 
     If one of these is not as planned, nobody knows what the container has read, and it is made again. ``everybody`` are
-    the names of all containers of the project: those that are missing are made together.
+    the names of all containers of the project: when all are missing, they are made together. ``alone`` is the text of
+    the same project without any order: that is what Compose makes one of that is made by itself.
     """
 
     project: str
@@ -103,6 +104,7 @@ class Container(Resource):
     secrets: tuple[PasswordFile, ...]
     on: tuple[str, ...]
     everybody: tuple[str, ...]
+    alone: str
 
     @property
     def identity(self) -> str:
@@ -154,13 +156,12 @@ class Container(Resource):
                     return
                 case "running":
                     return
-        if found is None:
-            # Whoever has one of their names, ours or not.
-            there = {item.text("Config", "Labels", _SERVICE) for item in every if is_ours(_labels(item), system.mark)}
-            there |= {item.text("Name").removeprefix("/") for item in every}
-            system.run(*self._up("--no-deps", *(name for name in self.everybody if name not in there)))
-        else:
-            system.run(*self._up("--no-deps", *(() if same else ("--force-recreate",)), self.spec.name))
+        # Whoever has one of their names, ours or not.
+        there = {item.text("Name").removeprefix("/") for item in every}
+        there |= {item.text("Config", "Labels", _SERVICE) for item in every if is_ours(_labels(item), system.mark)}
+        together = self.everybody if there.isdisjoint(self.everybody) else (self.spec.name,)
+        anew = found is not None and not same
+        system.run(*self._up("--no-deps", *(("--force-recreate",) if anew else ()), *together))
         system.containers.forget()
 
     def ready(self, system: System) -> str | None:
@@ -243,9 +244,9 @@ class Container(Resource):
 
     def _made_otherwise(self, config: Said, system: System) -> str | None:
         """Return None if Compose would leave it: it writes on each what it was made from."""
-        planned = system.docker.hashes(self.file.text).get(self.spec.name)
+        planned = {system.docker.hashes(text).get(self.spec.name) for text in (self.file.text, self.alone)}
         seen = config.text("Labels", _HASH)
-        return None if seen == planned else "was made with other settings than those of its project"
+        return None if seen in planned else "was made with other settings than those of its project"
 
 
 def _labels(found: Said) -> Said:
