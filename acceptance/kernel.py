@@ -16,12 +16,13 @@ from underlay.hosts.resident import HELPER
 
 _COUNTER = re.compile(r"^\[(\d+):\d+\] ")
 _OWN_NETWORK = "/proc/self/ns/net"
-#: What Docker keeps on a host by itself when it runs (its documentation, "Bridge network driver").
 #: Who says that a rule in a chain of others is his.
 _PHASE = re.compile(r'--comment "underlay (\w+)"')
-_DOCKER_LINK = re.compile(r"veth[0-9a-f]{7}")
-_DOCKER_MAC = "02:42:"
+#: What Docker keeps on a host by itself when it runs (its documentation, "Bridge network driver"), how it calls its end
+#: of a container's cable, and how the addresses of its bridges begin.
 _DOCKER_BRIDGE = "docker0"
+_DOCKER_CABLE = re.compile(r"veth[0-9a-f]{7}")
+_DOCKER_MAC = "02:42:"
 #: What stands in the words of a process of this suite. What the helper on a host forks has the helper's.
 _OF_SUITE = (" acceptance.", " ".join(HELPER))
 
@@ -146,10 +147,10 @@ class Snapshot:
     def _place_lines(self, place: Place) -> Iterator[str]:
         where = f"{place.name}/" if place.name else ""
         # Docker's end of a container's cable has another name after each start.
-        of_docker = Counter(link.master for link in place.links.values() if _of_docker(link.name))
+        of_docker = Counter(link.master for link in place.links.values() if _is_cable(link.name))
         yield from (f"{count} containers on {bridge}" for bridge, count in of_docker.items())
         for link in place.links.values():
-            if place.name is None and (link.name == _DOCKER_BRIDGE or _of_docker(link.name)):
+            if place.name is None and (link.name == _DOCKER_BRIDGE or _is_cable(link.name)):
                 continue
             peer = self.peer(link) if place.name is None else None
             # The host's end of a veth pair has a MAC address of chance, and nobody asks for it; Docker's bridges, too.
@@ -167,7 +168,7 @@ class Snapshot:
             yield f"route {where}{route.destination} via {route.via} dev {route.link} proto {route.protocol}"
         yield from (f"policy {where}{line}" for line in place.policy)
         for key, value in place.parameters.items():
-            if place.name is None and any(_of_docker(word) for word in key.split(".")):
+            if place.name is None and any(_is_cable(word) for word in key.split(".")):
                 continue
             yield f"sysctl {where}{key} = {value}"
 
@@ -192,11 +193,11 @@ def snapshot(machine: Machine, *, files: bool = False) -> Snapshot:
 
 def of_docker(link: Link) -> bool:
     """Whether Docker made a link: its bridges have addresses of a kind of their own, a container's cable a name."""
-    return _of_docker(link.name) or (link.kind == "bridge" and link.mac.startswith(_DOCKER_MAC))
+    return _is_cable(link.name) or (link.kind == "bridge" and link.mac.startswith(_DOCKER_MAC))
 
 
-def _of_docker(name: str) -> bool:
-    return _DOCKER_LINK.fullmatch(name) is not None
+def _is_cable(name: str) -> bool:
+    return _DOCKER_CABLE.fullmatch(name) is not None
 
 
 def packets(machine: Machine, pattern: str) -> int:

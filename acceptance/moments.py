@@ -1,9 +1,10 @@
 """Knocks, every few milliseconds, from every network namespace of the host it runs on, until somebody ends it.
 
 Its input is a JSON object: ``targets``, a list of addresses and ports; ``steady``, a list of what must always connect,
-each a namespace, an address and a port; ``stop``, the path of a file; ``lifetime``, in seconds. When the file is there,
-or the time is over, it prints what it saw. Namespaces come and go: those that are named, and those of containers, are
-looked up before each round. Nothing but Python's standard library.
+each a namespace, an address and a port; ``began`` and ``stop``, paths of files; ``lifetime``, in seconds. It makes the
+first file after its first round. When the other is there, or the time is over, it prints what it saw. Namespaces come
+and go: those that are named, and those of containers, are looked up before each round. Nothing but Python's standard
+library.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ def main() -> None:
         for path in _namespaces():
             tried += _knock(path, targets, seen)
         rounds += 1
+        if rounds == 1:
+            Path(asked["began"]).touch()
         took = time.monotonic() - began
         longest = max(longest, took)
         over.wait(max(0.0, _EACH_S - took))

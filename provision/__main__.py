@@ -107,11 +107,11 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     match options.verb:
         case "secret":
-            return _secret(lambda: secrets.password(_PLACES.secret, options.role), options.path, options.owner)
+            return _write(lambda: secrets.password(_PLACES.secret, options.role), options.path, options.owner)
         case "certificate":
             paper = certificates.Paper(certificates.Kind(options.what), options.name, tuple(options.address))
-            return _secret(
-                lambda: f"{options.headline}\n{paper.text(_PLACES.secret)}",
+            return _write(
+                lambda: f"{options.headline}\n{paper.text(_PLACES.secret, _plan(None).timeouts.command)}",
                 options.path,
                 options.owner,
                 paper.kind.mode,
@@ -263,7 +263,7 @@ def _boot() -> int:
     return max((_answer(parser.parse_args(("converge", name))) for name in _on()), default=int(Exit.GOOD))
 
 
-def _secret(text: Callable[[], str], path: Path, owner: str, mode: int = secrets.PASSWORD_MODE) -> int:
+def _write(text: Callable[[], str], path: Path, owner: str, mode: int = secrets.PASSWORD_MODE) -> int:
     try:
         ids = owner_ids(owner)
     except KeyError:
@@ -277,7 +277,7 @@ def _secret(text: Callable[[], str], path: Path, owner: str, mode: int = secrets
 @contextmanager
 def _locked(timeouts: Timeouts) -> Iterator[None]:
     """Let one run at a time work on this host; a second one waits a little and then says who holds it."""
-    # As long as another run may take: its commands, and then the wait until its programs serve.
+    # As long as another run takes as a rule: its commands, and then the wait until its programs serve.
     limit = timeouts.command + timeouts.ready
     with _LOCK.open("a+") as file:
 

@@ -14,14 +14,21 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote
 
+from provision.once import Once
 from underlay.errors import NotReady, Problem
 from underlay.process import run
+from underlay.topology import Timeouts
 from underlay.unixhttp import request
 from underlay.wait import NotYet, until
 
 SOCKET = Path("/run/docker.sock")
+#: Compose, without the .env that lies where it is started.
+COMPOSE = ("docker", "compose", "--env-file", "/dev/null")
 #: The oldest version of the interface that has all that is asked here; each daemon speaks older ones, too.
 _VERSION = "v1.44"
+
+#: Parts of the plan's `ready` after which a daemon does not answer.
+_PINGS = 6
 
 #: What :mod:`json` reads.
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
@@ -69,10 +76,12 @@ class Said:
 
 
 class Docker:
-    """The daemon of this host. Every question has a time-out in seconds."""
+    """The daemon of this host. Every question has a time-out."""
 
-    def __init__(self, where: str, timeout: float, socket: Path = SOCKET) -> None:
-        self._where, self._timeout, self._socket = where, timeout, socket
+    def __init__(self, where: str, timeouts: Timeouts, socket: Path = SOCKET) -> None:
+        self._where, self._timeouts, self._socket = where, timeouts, socket
+        self._there = Once(lambda: self._silent() is None)
+        self._containers = Once(self._look)
         #: By the project's text, of which alone they follow.
         self._hashes: dict[str, Mapping[str, str]] = {}
 
@@ -82,11 +91,17 @@ class Docker:
         return self._socket
 
     def answers(self) -> bool:
-        """Whether a daemon answers just now."""
-        return self._silent() is None
+        """Whether a daemon answers. Asked once, until that is forgotten: a frozen one costs all of the time-out."""
+        return self._there.answer()
+
+    def forget(self) -> None:
+        """Forget whether it answers, and what it said of containers."""
+        self._there.forget()
+        self._containers.forget()
 
     def wait(self, deadline_s: float) -> None:
         """Wait until it answers; NotReady, with the last thing seen, if it does not."""
+        self.forget()
 
         def probe() -> bool | NotYet:
             silent = self._silent()
@@ -101,13 +116,16 @@ class Docker:
         A container bears that of which it was made. Nothing of the daemon is asked.
         """
         if project not in self._hashes:
-            argv = ("docker", "compose", "--file", "-", "config", "--hash", "*")
-            said = run(argv, timeout=self._timeout, stdin=project, where=self._where).stdout
+            argv = (*COMPOSE, "--file", "-", "config", "--hash", "*")
+            said = run(argv, timeout=self._timeouts.command, stdin=project, where=self._where).stdout
             self._hashes[project] = dict(line.split() for line in said.splitlines())
         return self._hashes[project]
 
     def containers(self) -> tuple[Said, ...]:
-        """Return all containers, whether they run or not, as `docker container inspect` shows them."""
+        """Return all containers, whether they run or not, as `docker container inspect` shows them; until forgotten."""
+        return self._containers.answer()
+
+    def _look(self) -> tuple[Said, ...]:
         listed = (item.text("Id") for item in self._ask("/containers/json?all=true").parts())
         return tuple(found for name in listed if (found := self.find("containers", name, "/json")))
 
@@ -130,7 +148,7 @@ class Docker:
 
     def _request(self, path: str) -> Json:
         try:
-            answer = request(self._socket, "GET", f"/{_VERSION}{path}", timeout=self._timeout)
+            answer = request(self._socket, "GET", f"/{_VERSION}{path}", timeout=self._timeouts.command)
         except OSError as error:
             hint = f"does it run? ./lab logs {self._where} docker"
             raise NotReady(Problem(self._where, f"Docker does not answer on {self._socket}: {error}", hint)) from error
@@ -145,7 +163,7 @@ class Docker:
     def _silent(self) -> str | None:
         """Return None if a daemon answers, else what was seen."""
         try:
-            answer = request(self._socket, "GET", "/_ping", timeout=self._timeout)
+            answer = request(self._socket, "GET", "/_ping", timeout=self._timeouts.ready / _PINGS)
         except OSError as error:
             return f"{self._socket}: {error}"
         return None if answer.status == http.HTTPStatus.OK else f"{self._socket}: {answer.status} {answer.reason}"

@@ -17,6 +17,12 @@ def frozen(pid: int) -> tuple[int, ...]:
     return tuple(member for member in family(pid) if _state(member) == _STOPPED)
 
 
+def halted(pid: int) -> str | None:
+    """Return that a signal has stopped a process, or one of its descendants, in words; None if none is."""
+    found = frozen(pid) if pid else ()
+    return f"is frozen: a signal has stopped {', '.join(map(str, found))}" if found else None
+
+
 def thaw(pid: int) -> None:
     """Let a process and its descendants go on; no error for one that has ended."""
     for member in frozen(pid):

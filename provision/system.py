@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
 
-from provision.docker import Docker, Said
+from provision.docker import Docker
 from provision.kernel.network import Network
 from provision.marks import Mark
+from provision.once import Once
 from provision.supervisor import ProgramState, Supervisor
 from underlay import durable
 from underlay.errors import NotReady, Problem
@@ -95,33 +95,12 @@ class Ledger:
         durable.replace(self.path, text)
 
 
-Answer = TypeVar("Answer")
-
-
-class Once(Generic[Answer]):
-    """A question that is asked once, until its answer is forgotten: many resources want the same one."""
-
-    def __init__(self, ask: Callable[[], Answer]) -> None:
-        self._ask = ask
-        self._answers: list[Answer] = []
-
-    def answer(self) -> Answer:
-        """Return the answer, asking if need be."""
-        if not self._answers:
-            self._answers.append(self._ask())
-        return self._answers[0]
-
-    def forget(self) -> None:
-        """Ask again next time."""
-        self._answers.clear()
-
-
 @dataclass(frozen=True, slots=True)
 class System:
     """One host, seen from inside, while one phase is worked on: that of ``mark``.
 
-    ``programs``, ``rules`` (what iptables-save prints) and ``containers`` are for looking at all resources, one after
-    the other, with nothing changed in between; who starts or stops one of them asks for itself.
+    ``programs``, ``rules`` (what iptables-save prints) and what ``docker`` says of containers are for looking at all
+    resources, one after the other, with nothing changed in between; who changes something asks for itself, or forgets.
     """
 
     host: str
@@ -133,21 +112,19 @@ class System:
     programs: Once[Mapping[str, ProgramState]] = field(init=False)
     rules: Once[str] = field(init=False)
     docker: Docker = field(init=False)
-    containers: Once[tuple[Said, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ledger", Ledger(self.mark.places.ledger))
         object.__setattr__(self, "programs", Once(self.supervisor.programs))
         object.__setattr__(self, "rules", Once(lambda: self.run("iptables-save").stdout))
-        object.__setattr__(self, "docker", Docker(self.host, self.timeouts.command))
-        object.__setattr__(self, "containers", Once(self.docker.containers))
+        object.__setattr__(self, "docker", Docker(self.host, self.timeouts))
 
     def look_again(self) -> None:
         """Forget what was seen."""
         self.programs.forget()
         self.rules.forget()
-        self.containers.forget()
+        self.docker.forget()
 
-    def run(self, *argv: str, stdin: str | None = None, check: bool = True) -> Completed:
-        """Run a program on this host with the plan's time-out for commands."""
-        return run(argv, timeout=self.timeouts.command, stdin=stdin, check=check, where=self.host)
+    def run(self, *argv: str, stdin: str | None = None, check: bool = True, extra: float = 0.0) -> Completed:
+        """Run a program on this host with the plan's time-out for commands, and so many ``extra`` seconds."""
+        return run(argv, timeout=self.timeouts.command + extra, stdin=stdin, check=check, where=self.host)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from acceptance.phase2.stage import InContainers
 from underlay.hosts.base import Host
 from underlay.topology import Plan, flow_pairs
+from underlay.wait import NotYet, until
 
-_STOP = "/run/underlay-moments-are-over"
+_BEGAN, _STOP = "/run/underlay-moments-began", "/run/underlay-moments-are-over"
 #: Times the plan's `ready` that all of it may take.
 _LONGEST = 8
 
@@ -56,12 +57,11 @@ def allowed(stage: InContainers) -> frozenset[Way]:
 
 
 def targets(stage: InContainers) -> list[tuple[str, int]]:
-    """Return the services of both phases, and a port of the host that no container may reach."""
+    """Return the services of both phases, and the published ports at the bridges' addresses."""
     plans: tuple[Plan, ...] = (stage.lab.plan, stage.plan)
     found = [(str(item.ip), service.port) for plan in plans for service, item in plan.replicas()]
-    host = stage.containers.host
-    assert host is not None
-    return [*found, *((str(tier.gateway.ip), stage.plan.published[0].port) for tier in stage.plan.tiers_on(host))]
+    tiers = stage.plan.tiers_on(str(stage.containers.host))
+    return [*found, *((str(tier.gateway.ip), entry.port) for tier in tiers for entry in stage.plan.published)]
 
 
 @contextmanager
@@ -69,12 +69,25 @@ def knocking(stage: InContainers, host: Host, steady: Sequence[tuple[str, str, i
     """Knock while the block runs; its one result is in the list afterwards."""
     found: list[Knocking] = []
     ready = stage.plan.timeouts.ready
-    asked = {"targets": targets(stage), "steady": list(steady), "stop": _STOP, "lifetime": ready * _LONGEST}
+    asked = {
+        "targets": targets(stage),
+        "steady": list(steady),
+        "began": _BEGAN,
+        "stop": _STOP,
+        "lifetime": ready * _LONGEST,
+    }
+
+    def begun() -> bool | NotYet:
+        if run.done():
+            run.result()
+        return True if host.run(["rm", _BEGAN], check=False).ok else NotYet("no round yet")
+
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(
             host.run, ["python3", "-m", "acceptance.moments"], stdin=json.dumps(asked), timeout=ready * (_LONGEST + 1)
         )
         try:
+            until(begun, deadline_s=ready, what="a first round", where=host.name)
             yield found
         finally:
             host.run(["touch", _STOP])

@@ -61,15 +61,18 @@ def tell(stage: InContainers) -> Moments:
         for program in ("dockerd", "containerd"):
             host.run(["pkill", "--signal", "KILL", "--exact", program])
             healthy(stage, ready)
-    with knocking(stage, host, []) as phase1:
-        reports["remove phase1"] = provision(host, "remove", _FIRST)
-        reports["converge phase1"] = provision(host, "converge", _FIRST)
-        reports["check phase2"] = provision(host, "check", stage.phase)
-    host.power_off()
-    host.power_on()
-    with knocking(stage, host, []) as booted:
-        healthy(stage, ready)
-        for phase in (_FIRST, stage.phase):
-            reports[f"converge {phase} after the boot"] = provision(host, "converge", phase)
-            reports[f"check {phase} after the boot"] = provision(host, "check", phase)
+    try:
+        with knocking(stage, host, []) as phase1:
+            reports["remove phase1"] = provision(host, "remove", _FIRST)
+            reports["converge phase1"] = provision(host, "converge", _FIRST)
+            reports["check phase2"] = provision(host, "check", stage.phase)
+        host.power_off()
+    finally:
+        host.power_on()
+        # Whatever happened: both are on it when they are asked for again.
+        with knocking(stage, host, []) as booted:
+            for phase in (_FIRST, stage.phase):
+                reports[f"converge {phase} after the boot"] = provision(host, "converge", phase)
+                reports[f"check {phase} after the boot"] = provision(host, "check", phase)
+            healthy(stage, ready)
     return Moments(reports, crashes[0], phase1[0], booted[0])

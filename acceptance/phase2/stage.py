@@ -247,13 +247,13 @@ class InContainers(Stage):
 
     def assert_denied(self, outcome: Outcome) -> None:
         """Fail unless an attempt was denied; who is in networks that lead nowhere is told so by his own kernel."""
-        seat = next((item for item in members(self.plan) if item.name == outcome.attempt.who), None)
-        if seat is not None and outcome.outcome == "unreachable":
-            tiers = {item.tier for item in self.containers.attachments[seat.name]}
-            internal = all(self.containers.internal(self.plan.tier(name)) for name in tiers)
-            near = any(IPv4Address(outcome.attempt.address) in self.plan.tier(name).subnet for name in tiers)
-            assert internal, f"expected: {seat.name} has a way out, and the deny rule stops it; seen: {outcome}"
-            assert not near, f"expected: {seat.name} reaches its own network's addresses; seen: {outcome}"
+        member = next((item for item in members(self.plan) if item.name == outcome.attempt.who), None)
+        if member is not None and outcome.outcome == "unreachable":
+            tiers = [self.plan.tier(item.tier) for item in self.containers.attachments[member.name]]
+            near = any(IPv4Address(outcome.attempt.address) in tier.subnet for tier in tiers)
+            walled = all(self.containers.internal(tier) for tier in tiers)
+            assert walled, f"expected: {member.name} has a way out, and the deny rule stops it; seen: {outcome}"
+            assert not near, f"expected: {member.name} reaches its own network's addresses; seen: {outcome}"
             return
         super().assert_denied(outcome)
 

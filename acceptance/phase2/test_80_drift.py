@@ -50,6 +50,27 @@ def _changed(name: str, old: str, new: str) -> Sequence[str]:
     )
 
 
+def _hijacked(name: str, network: str) -> Sequence[str]:
+    """Return what gives a cache the database's name as well, in their network."""
+    place = f"{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}"
+    aliases = " ".join(f"--alias {alias}" for alias in ("redis", "postgres"))
+    return (
+        f"address=$(docker inspect --format '{place}' {name})",
+        f"docker network disconnect {network} {name}",
+        f"docker network connect --ip $address {aliases} {network} {name}",
+    )
+
+
+def _half_made(name: str, _: str) -> Sequence[str]:
+    """Return what a Compose leaves that was killed before the new container had the old one's name."""
+    labels = ("underlay.phase=phase2", "com.docker.compose.project=shop", f"com.docker.compose.service={name}")
+    words = " ".join(f"--label {label}" for label in labels)
+    return (
+        f"image=$(docker inspect --format '{{{{.Config.Image}}}}' {name})",
+        f"docker create --pull never --name 0123_{name} --network none {words} $image",
+    )
+
+
 def _bridge(network: str) -> str:
     return f"p2-{network.removeprefix('shop_')}"
 
@@ -79,6 +100,15 @@ DRIFTS: Mapping[str, Drift] = {
     "may write": Drift(lambda name, _: _changed(name, "read_only: true", "read_only: false")),
     "has capabilities": Drift(lambda name, _: _changed(name, "cap_drop: .*", "cap_drop: []")),
     "another name in its network": Drift(lambda name, _: _changed(name, "aliases: .redis,", "aliases: [")),
+    "one name more in its network": Drift(_hijacked),
+    "another weight": Drift(lambda name, _: [f"docker update --cpu-shares 512 {name}"]),
+    "half made anew": Drift(_half_made, lambda name, _: f"container 0123_{name}", _nobody),
+    "frozen daemon": Drift(
+        lambda *_: ["pkill --signal STOP --exact dockerd"],
+        lambda *_: "program docker",
+        _nobody,
+        ("Docker ", "container "),
+    ),
     "project's file": Drift(lambda *_: [f"echo '# more' >>{_FILE}"], lambda *_: f"file {_FILE}", _nobody),
     "rule of the guard": Drift(lambda *_: ["iptables -w -F PHASE2-FROM"], lambda *_: "iptables filter", _nobody),
     "jump to the guard": Drift(lambda *_: ["iptables -w -D DOCKER-USER 1"], lambda *_: "iptables filter", _nobody),

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.rebuilds
 
 #: Rounds, and connections of a flow that must not fail: fewer would prove little.
 _ROUNDS, _CONNECTIONS = 10, 100
+#: Of so many rounds, one at least must have seen an allowed connection made.
+_SEEN = 4
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +31,10 @@ def turned(containers: InContainers, cycles: Mapping[str, Cycle]) -> Knocking:
 def _assert_nobody_else(knocking: Knocking, stage: InContainers) -> None:
     ways = allowed(stage)
     assert knocking.rounds > _ROUNDS, f"expected: many rounds; seen: {knocking.rounds}"
-    assert any(way in ways for way in knocking.through), "expected: allowed connections succeed; seen: none"
+    # Quick enough to have seen a denied one, in most rounds: some allowed way was open nearly all the time.
+    most = max((count for way, count in knocking.through.items() if way in ways), default=0)
+    wanted = knocking.rounds / _SEEN
+    assert most >= wanted, f"expected: an allowed way is seen open {wanted:g} times or more; seen: {most}"
     denied = {way: count for way, count in knocking.through.items() if way not in ways}
     assert not denied, f"in {knocking.rounds} rounds, {knocking.tried} attempts: expected: none; seen: {denied}"
 

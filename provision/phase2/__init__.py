@@ -60,7 +60,7 @@ DEFINITION = Definition(
         Kind((docker_network.DockerNetwork,), docker_network.discover_networks),
         Kind((docker_network.Volume,), docker_network.discover_volumes),
         Kind((image.PulledImage,), image.discover),
-        Kind((program.Program, daemon.Daemon), program.discover, states=program.states),
+        Kind((program.Program, program.Awaited, daemon.Daemon), program.discover, states=program.states),
         Kind((daemon.Leavings,), daemon.discover),
         Kind((file.TextFile, file.Directory, secret.PasswordFile, secret.Certificate), file.discover),
         Kind((sysctl.Sysctl,), sysctl.discover),

@@ -5,25 +5,20 @@ https://docs.docker.com/reference/compose-file/
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import yaml
+
 from provision.marks import Mark
 from provision.resources.docker.container import RESTART, Confined
 from provision.resources.docker.network import DockerNetwork, Volume
-from provision.resources.file import TextFile
 
 #: The only place in which a container writes, in memory.
 ROOM = "/run/shop"
 #: What Docker keeps of what a container says: files of this size, so many.
 LOG_SIZE, LOG_FILES = "1m", "2"
-
-
-def digest(inputs: Sequence[TextFile]) -> str:
-    """Return what tells the files that a container reads from others: with it they are part of the project's file."""
-    return hashlib.sha256("\0".join(file.text for file in inputs).encode()).hexdigest()[:12]
 
 
 def render(
@@ -63,16 +58,16 @@ def render(
         lines += ["", "volumes:", *(line for volume in volumes for line in _volume(mark, volume))]
     if secrets:
         lines += ["", "secrets:"]
-        lines += [f"  {name}: {{file: {path}}}" for name, path in secrets.items()]
+        lines += [f"  {_key(name)}: {{file: {path}}}" for name, path in secrets.items()]
     return "\n".join([*lines, ""])
 
 
 def _service(mark: Mark, spec: Confined, inputs: str, *, ordered: bool) -> Iterator[str]:
-    yield f"{spec.name}:"
+    yield f"{_key(spec.name)}:"
     yield "  <<: *confined"
     yield f"  image: {spec.image}"
-    yield f"  container_name: {spec.name}"
-    yield f"  hostname: {spec.name}"
+    yield f"  container_name: {_key(spec.name)}"
+    yield f"  hostname: {_key(spec.name)}"
     if spec.command:
         yield "  command:"
         yield from (f"    - {_word(word)}" for word in spec.command)
@@ -80,10 +75,10 @@ def _service(mark: Mark, spec: Confined, inputs: str, *, ordered: bool) -> Itera
     yield from (f"    {name}: {_word(value)}" for name, value in spec.environment)
     yield "  networks:"
     for item in spec.memberships:
-        yield f"    {item.network}:"
+        yield f"    {_key(item.network)}:"
         yield f"      ipv4_address: {item.address}"
         if item.aliases:
-            yield f"      aliases: [{', '.join(item.aliases)}]"
+            yield f"      aliases: [{', '.join(map(_key, item.aliases))}]"
     if spec.ports:
         yield f"  ports: [{', '.join(_word(f'{outer}:{inner}') for outer, inner in spec.ports)}]"
     yield f"  cpus: {spec.cpus:g}"
@@ -103,10 +98,10 @@ def _service(mark: Mark, spec: Confined, inputs: str, *, ordered: bool) -> Itera
         yield from (f"    - {item.source}:{item.target}{'' if item.volume else ':ro'}" for item in spec.mounts)
     if spec.secrets:
         yield "  secrets:"
-        yield from (f"    - {{source: {source}, target: {inside}}}" for source, inside in spec.secrets)
+        yield from (f"    - {{source: {_key(source)}, target: {_key(inside)}}}" for source, inside in spec.secrets)
     if spec.after and ordered:
         yield "  depends_on:"
-        yield from (f"    {name}: {{condition: service_healthy}}" for name in spec.after)
+        yield from (f"    {_key(name)}: {{condition: service_healthy}}" for name in spec.after)
     key, value = mark.label
     yield f"  labels: {{{key}: {value}, underlay.inputs: {_word(inputs)}}}"
     yield ""
@@ -114,7 +109,7 @@ def _service(mark: Mark, spec: Confined, inputs: str, *, ordered: bool) -> Itera
 
 def _network(mark: Mark, network: DockerNetwork) -> Iterator[str]:
     key, value = mark.label
-    yield f"  {network.key}:"
+    yield f"  {_key(network.key)}:"
     if network.internal:
         yield "    internal: true"
     yield f"    ipam: {{config: [{{subnet: {network.subnet}, gateway: {network.gateway.ip}}}]}}"
@@ -125,13 +120,18 @@ def _network(mark: Mark, network: DockerNetwork) -> Iterator[str]:
 
 def _volume(mark: Mark, volume: Volume) -> Iterator[str]:
     key, value = mark.label
-    yield f"  {volume.key}:"
+    yield f"  {_key(volume.key)}:"
     yield f"    labels: {{{key}: {value}}}"
 
 
 def _seconds(seconds: float) -> str:
     """Return a time as Compose reads it, which knows no fractions of a second."""
     return f"{seconds:g}s" if seconds == int(seconds) else f"{max(1, round(seconds * 1000))}ms"
+
+
+def _key(name: str) -> str:
+    """Return a name as YAML has it: bare, unless that is no text to it (`on`, `null`, `true`)."""
+    return name if isinstance(yaml.safe_load(name), str) else _word(name)
 
 
 def _word(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from provision.kernel.network import Network
 from provision.marks import Places
 from underlay.errors import NotReady, Problem
 from underlay.topology import Plan, in_containers
+
+#: Those that phase 2 has run, each of a package of its own.
+_PROGRAMS = ("dockerd", "docker", "docker-registry", "dnsmasq", "openssl", "curl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +33,13 @@ class Facts:
 
 
 def gather(plan: Plan, host: str, network: Network) -> Facts:
-    """Ask this host. Raises NotReady if the shop's images are not there, and containers shall be."""
+    """Ask this host. Raises NotReady, naming all that is missing, if containers shall be there and cannot."""
     if in_containers(plan).host != host:
         return Facts({})
+    missing = [name for name in _PROGRAMS if shutil.which(name) is None]
+    if missing:
+        what = f"{', '.join(missing)}: not installed"
+        raise NotReady(Problem(host, what, "rebuild the image: ./lab image build"))
     try:
         said = json.loads((Places().shop / "manifest.json").read_text())
         images = {

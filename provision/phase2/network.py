@@ -14,20 +14,16 @@ from provision.marks import Mark
 from provision.phase2.compose import LOG_FILES, LOG_SIZE
 from provision.phase2.facts import Facts
 from provision.resource import Resource, Section
-from provision.resources.docker.daemon import NAME, Daemon, Leavings
+from provision.resources.docker.daemon import NAME, PEOPLE, Daemon, Leavings
 from provision.resources.docker.image import PulledImage
 from provision.resources.docker.network import DockerNetwork
 from provision.resources.file import Directory, TextFile
-from provision.resources.program import Probe, Program
+from provision.resources.program import Awaited, Program
 from provision.resources.secret import Certificate
 from provision.resources.sysctl import Sysctl
 from underlay.topology import Containers, Plan, flow_pairs
 from underlay.topology.docker import PREFIX, REGISTRY_PORT
 
-#: The chain that Docker leads all forwarded packets to first, and whose rules it keeps.
-_FIRST = "DOCKER-USER"
-#: Seconds in which the daemon may stop its containers.
-_STOP_S = 30
 _REGISTRY_USER = "docker-registry"
 PROJECT = "shop"
 
@@ -42,7 +38,7 @@ def rules(plan: Plan, containers: Containers, mark: Mark) -> Section:
         "DOCKER-USER, which Docker asks first and whose rules it keeps when it starts again; from INPUT, which Docker "
         "leaves open; and once more in the security table, where nobody comes before. Whether there was anything of "
         "Docker's in the kernel before is written down, so that it can go with the phase.",
-        (Leavings(), guard.last(ground, mark), guard.polite(ground, mark, _FIRST)),
+        (Leavings(), guard.last(ground, mark), guard.polite(ground, mark, PEOPLE)),
     )
 
 
@@ -101,6 +97,9 @@ def registry(plan: Plan, host: str, mark: Mark) -> Section:
         Certificate(directory / "host.key", _REGISTRY_USER, Paper(Kind.KEY, host)),
         Certificate(directory / "host.crt", "root", Paper(Kind.CERTIFICATE, host, (str(address),))),
     )
+    argv = ("docker-registry", "serve", str(config.path))
+    base = f"https://{host}:{REGISTRY_PORT}/v2/"
+    question = ("curl", "--silent", "--show-error", "--fail", "--cacert", str(authority(host).path), base)
     return Section(
         "A registry",
         "Where images come from. It serves those that the workstation built, read-only, and shows who it is by a "
@@ -112,15 +111,7 @@ def registry(plan: Plan, host: str, mark: Mark) -> Section:
             *papers,
             config,
             authority(host),
-            Program(
-                "registry",
-                None,
-                _REGISTRY_USER,
-                ("docker-registry", "serve", str(config.path)),
-                inputs=(config,),
-                secrets=papers,
-                probe=Probe(address, REGISTRY_PORT),
-            ),
+            Awaited(Program("registry", None, _REGISTRY_USER, argv, inputs=(config,), secrets=papers), question),
         ),
     )
 
@@ -144,10 +135,11 @@ def docker(containers: Containers, mark: Mark) -> tuple[Section, Daemon]:
     }
     # JSON knows no comments; the mark is in the directory.
     config = TextFile(mark.settings / "docker.json", json.dumps(settings, indent=2) + "\n")
-    daemon = Daemon(
-        Program(NAME, None, "root", ("dockerd", "--config-file", str(config.path)), inputs=(config,),
-                stop_wait=_STOP_S)
-    )  # fmt: skip
+    # Half of the time that the supervisor waits for it.
+    patience = max(1, round(plan.timeouts.command / 2))
+    argv = ("dockerd", "--config-file", str(config.path))
+    program = Program(NAME, None, "root", argv, inputs=(config,), stop_wait=patience)
+    daemon = Daemon(program, ("docker", "version"))
     names = TextFile(mark.settings / "dnsmasq.conf", nameserver.settings(mark, (default.ip,)))
     return (
         Section(

@@ -15,7 +15,7 @@ from provision.resource import Resource, Section
 from provision.resources.docker.container import Confined, Container, Membership, Mount, Pace
 from provision.resources.docker.image import PulledImage
 from provision.resources.docker.network import DockerNetwork, Volume
-from provision.resources.file import Directory, TextFile
+from provision.resources.file import Directory, TextFile, digest
 from provision.resources.secret import PasswordFile
 from provision.shop import Site
 from underlay.topology import Containers, Plan, Program, Replica, Service
@@ -61,7 +61,7 @@ def section(
         compose.render(
             mark,
             PROJECT,
-            [(part.spec, compose.digest(part.inputs)) for part in parts],
+            [(part.spec, digest(part.inputs)) for part in parts],
             networks,
             volumes,
             {name: secret.path for name, secret in secrets.items()},
@@ -142,6 +142,7 @@ def _part(
             for flow in plan.flows
             if flow.source == service.name
             for item in plan.service(flow.target).replicas
+            if _ORDER.index(plan.service(flow.target).program) < _ORDER.index(service.program)
         ),
         pace=_pace(plan),
     )
@@ -204,7 +205,8 @@ def _secrets(plan: Plan, mark: Mark, service: Service, user: int) -> list[tuple[
     top = mark.settings / "secrets"
     if service.program is Program.POSTGRES:
         return [
-            (PasswordFile(top / f"{service.name}-{kind.value}", str(user), _purpose(mark, kind.value)), kind.value)
+            # No name of a service has a dot.
+            (PasswordFile(top / f"{service.name}.{kind.value}", str(user), _purpose(mark, kind.value)), kind.value)
             for kind in shop.ROLES
         ]
     role = shop.role(service)

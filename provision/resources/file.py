@@ -6,6 +6,7 @@ What lies below our own directories is ours; a file elsewhere is ours if one of 
 from __future__ import annotations
 
 import grp
+import hashlib
 import os
 import pwd
 import shutil
@@ -133,6 +134,11 @@ class TextFile(Resource):
         return (Write(str(self.path), self.text, self.mode, self.owner),)
 
 
+def digest(files: Sequence[TextFile]) -> str:
+    """Return what tells the texts of some files from others: whoever says it is another one when they are."""
+    return hashlib.sha256("\0".join(file.text for file in files).encode()).hexdigest()[:12]
+
+
 def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
     """Find our files: all below our directories, and marked ones in shared directories."""
     top = system.mark.settings
@@ -209,7 +215,7 @@ def _directory_remover(path: Path) -> Callable[[System], None]:
 def _file_remover(path: Path) -> Callable[[System], None]:
     def remove(system: System) -> None:
         durable.remove(path)
-        # /etc/netns/NAME is a directory for the one file in it.
+        # A directory for the one file in it; and theirs, if nobody else has one.
         top = next((top for top in _among_others() if path.is_relative_to(top)), None)
         if top is not None and not any(path.parent.iterdir()):
             path.parent.rmdir()
@@ -241,8 +247,8 @@ def _mode_and_owner(path: Path, mode: int, owner: str) -> str | None:
 
 def owner_differs(path: Path, owner: str) -> str | None:
     """Return None if a file belongs to ``owner``, else to whom it does."""
-    seen = _name(path.stat().st_uid)
-    return None if seen == owner else f"owner is {seen}, planned {owner}"
+    number = path.stat().st_uid
+    return None if number == owner_ids(owner)[0] else f"owner is {_name(number)}, planned {owner}"
 
 
 def _name(number: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 import socket
@@ -14,18 +13,21 @@ from pathlib import Path
 from provision import processes
 from provision.kernel.network import NETNS_DIR, is_namespace
 from provision.marks import Mark
-from provision.resource import Background, Command, Found, Resource, Step, Write
-from provision.resources.file import TextFile, marked
+from provision.resource import Await, Background, Command, Found, Resource, Step, Write
+from provision.resources.file import TextFile, digest, marked
 from provision.resources.secret import DerivedFile, stale
 from provision.resources.user import belonging_to
 from provision.supervisor import CONFIG_DIR, ProgramState
 from provision.system import System
 from underlay import durable
 from underlay.repository import REPOSITORY
+from underlay.wait import NotYet, until
 
 _RUN_AS = REPOSITORY / "provision" / "run-as"
 LOG_DIR = Path("/var/log/supervisor")
 _ALIVE = ("RUNNING", "STARTING")
+#: Seconds between two questions to a program that starts.
+_SLOWEST_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class Program(Resource):
             return "is not supervised"
         if state.state not in _ALIVE:
             return f"is {state.state} ({state.description})"
-        return self._misplaced(state) or _halted(state)
+        return self._misplaced(state) or processes.halted(state.pid)
 
     def prepare(self, system: System) -> None:
         """See Resource: ask a program that cannot stay as it is to stop, so that all of them end at the same time."""
@@ -169,7 +171,6 @@ class Program(Resource):
             words = [str(_RUN_AS), self.user, *words]
         if self.namespace:
             words = ["ip", "netns", "exec", self.namespace, *words]
-        digest = hashlib.sha256("\0".join(file.text for file in self.inputs).encode()).hexdigest()[:12]
         settings = {
             "command": shlex.join(words).replace("%", "%%"),
             "directory": self.directory,
@@ -186,7 +187,7 @@ class Program(Resource):
             "stdout_logfile_maxbytes": "1MB",
             "stdout_logfile_backups": "1",
         }
-        head = f"; {mark.text} Inputs: {digest}\n[program:{self.name}]\n"
+        head = f"; {mark.text} Inputs: {digest(self.inputs)}\n[program:{self.name}]\n"
         return head + "".join(f"{key}={value}\n" for key, value in settings.items() if value)
 
     def _misplaced(self, state: ProgramState) -> str | None:
@@ -210,6 +211,53 @@ class Program(Resource):
         return f"runs in a network namespace that is no longer {self.namespace}"
 
 
+@dataclass(frozen=True, slots=True)
+class Awaited(Resource):
+    """A program that what comes next speaks to at once: ``question`` is a command that succeeds when it answers."""
+
+    program: Program
+    question: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        """See Resource."""
+        return self.program.identity
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return self.program.needs
+
+    def observe(self, system: System) -> str | None:
+        """See Resource."""
+        return self.program.observe(system)
+
+    def prepare(self, system: System) -> None:
+        """See Resource."""
+        self.program.prepare(system)
+
+    def apply(self, system: System) -> None:
+        """See Resource."""
+        self.program.apply(system)
+
+        def probe() -> bool | NotYet:
+            done = system.run(*self.question, check=False)
+            return True if done.ok else NotYet((done.stderr or done.stdout).strip())
+
+        name = self.program.name
+        hint = f"see what it said: ./lab logs {system.host} {name}"
+        limit = system.timeouts.ready
+        until(probe, deadline_s=limit, what=f"an answer of {name}", where=system.host, hint=hint, slowest=_SLOWEST_S)
+
+    def ready(self, system: System) -> str | None:
+        """See Resource."""
+        return self.program.ready(system)
+
+    def say(self, mark: Mark) -> Sequence[Step]:
+        """See Resource."""
+        return (*self.program.say(mark), Await(self.question))
+
+
 def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
     """Find the programs whose configuration carries our mark."""
     for path in _configurations(system.mark):
@@ -225,7 +273,7 @@ def states(system: System) -> Mapping[str, str]:
 def _word(state: ProgramState | None) -> str:
     if state is None:
         return "not supervised"
-    return "frozen" if _halted(state) else state.state.lower()
+    return "frozen" if processes.halted(state.pid) else state.state.lower()
 
 
 def _configurations(mark: Mark) -> Iterator[Path]:
@@ -252,11 +300,6 @@ def _remover(name: str, path: Path) -> Callable[[System], None]:
             log.unlink()
 
     return remove
-
-
-def _halted(state: ProgramState) -> str | None:
-    halted = processes.frozen(state.pid) if state.pid else ()
-    return f"is frozen: a signal has stopped {', '.join(map(str, halted))}" if halted else None
 
 
 def _own_namespace() -> tuple[int, int]:

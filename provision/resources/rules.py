@@ -17,10 +17,20 @@ from provision.resource import Feed, Found, Resource, Step
 from provision.system import System
 
 _LEDGER = "policy "
-#: How a jump into a chain of Docker's is written.
-_TO_DOCKER = " -j DOCKER"
-#: How a rule ends that gives packets the host's own address.
-_MASQUERADE = "-j MASQUERADE"
+#: The chains that Docker's daemon makes (moby, daemon/libnetwork), of this version and of later ones.
+OF_DOCKER = frozenset(
+    (
+        "DOCKER",
+        "DOCKER-USER",
+        "DOCKER-FORWARD",
+        "DOCKER-BRIDGE",
+        "DOCKER-CT",
+        "DOCKER-INTERNAL",
+        "DOCKER-INGRESS",
+        "DOCKER-ISOLATION-STAGE-1",
+        "DOCKER-ISOLATION-STAGE-2",
+    )
+)
 #: The kernel's own chains, which are always there.
 _BUILT_IN = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
 
@@ -75,13 +85,13 @@ class Table(Resource):
 
     def note(self, system: System) -> None:
         """See Resource."""
-        seen = _read(system.rules.answer(), self.table)
+        seen = read(system.rules.answer(), self.table)
         for name, _ in self.policies:
             system.ledger.hold(self._entry(name), seen.policies.get(name, "ACCEPT"), system.mark.phase)
 
     def observe(self, system: System) -> str | None:
         """See Resource."""
-        seen = _read(system.rules.answer(), self.table)
+        seen = read(system.rules.answer(), self.table)
         for chain in self.chains:
             if (difference := _compare(chain, seen.rules.get(chain.name))) is not None:
                 return difference
@@ -100,14 +110,15 @@ class Table(Resource):
     def apply(self, system: System) -> None:
         """See Resource."""
         self.note(system)
-        seen = _read(system.rules.answer(), self.table)
-        _restore(system, self._text(system.mark, seen))
+        seen = read(system.rules.answer(), self.table)
+        restore(system, self.text(system.mark, seen))
 
     def say(self, mark: Mark) -> Sequence[Step]:
         """See Resource."""
-        return (Feed(("iptables-restore", "--noflush"), self._text(mark, _Saved({}, {}))),)
+        return (Feed(("iptables-restore", "--noflush"), self.text(mark, Saved({}, {}))),)
 
-    def _text(self, mark: Mark, seen: _Saved) -> str:
+    def text(self, mark: Mark, seen: Saved) -> str:
+        """Return what iptables-restore(8) makes it with, on a host whose rules were ``seen``."""
         lines = [f"*{self.table}", *(f":{name} {policy} [0:0]" for name, policy in self.policies)]
         lines += [f":{chain.name} - [0:0]" for chain in self.chains]
         # A chain of others that is not there yet. One that is there would be emptied by this line.
@@ -134,7 +145,7 @@ class Table(Resource):
             frozenset(found for chain in self.chains for rule in chain.rules for found in _networks(rule)),
         )
 
-    def _policy_differs(self, seen: _Saved, system: System) -> str | None:
+    def _policy_differs(self, seen: Saved, system: System) -> str | None:
         held = system.ledger.held(system.mark.phase) if self.policies else {}
         for name, policy in self.policies:
             now = seen.policies.get(name, "ACCEPT")
@@ -149,7 +160,7 @@ class Table(Resource):
 
 
 @dataclass(frozen=True, slots=True)
-class _Saved:
+class Saved:
     """What iptables-save says of one table: rules by chain, and the policies of the kernel's own chains."""
 
     rules: Mapping[str, tuple[str, ...]]
@@ -161,7 +172,7 @@ def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
     text = system.rules.answer()
     held = [name.split()[1] for name in system.ledger.held(system.mark.phase) if name.startswith(_LEDGER)]
     for table in dict.fromkeys([*(line[1:] for line in text.splitlines() if line.startswith("*")), *held]):
-        seen = _read(text, table)
+        seen = read(text, table)
         ours = any(name.startswith(system.mark.chain) for name in seen.rules)
         jumps = any(_our_jumps(seen, source, system.mark) for source in _of_others(seen, system.mark))
         if ours or jumps or table in held:
@@ -177,15 +188,15 @@ def _remover(table: str) -> Callable[[System], None]:
         # With the rules in one transaction, but a policy that another phase holds stays.
         back = tuple((name.split()[-1], entry.before) for name, entry in held.items() if entry.holders == (phase,))
         empty = Table(table, (), (), back)
-        _restore(system, empty._text(system.mark, _read(system.rules.answer(), table)))
+        restore(system, empty.text(system.mark, read(system.rules.answer(), table)))
         for name in held:
             system.ledger.let_go(name, phase, lambda _: None)
 
     return remove
 
 
-def _read(text: str, table: str) -> _Saved:
-    """Read one table of what iptables-save printed."""
+def read(text: str, table: str) -> Saved:
+    """Read one table of what iptables-save(8) printed."""
     rules: dict[str, list[str]] = {}
     policies: dict[str, str] = {}
     here = False
@@ -200,20 +211,22 @@ def _read(text: str, table: str) -> _Saved:
         elif here and line.startswith("-A "):
             _, name, *rule = line.split(" ", 2)  # a rule without words only counts
             rules[name].append(rule[0] if rule else "")
-    return _Saved({name: tuple(found) for name, found in rules.items()}, policies)
+    return Saved({name: tuple(found) for name, found in rules.items()}, policies)
 
 
-def _restore(system: System, text: str) -> None:
+def restore(system: System, text: str) -> None:
+    """Have iptables-restore(8) do what stands in the text, in one transaction; what was seen before is forgotten."""
     wait = str(int(system.timeouts.command))
     system.run("iptables-restore", "--noflush", "--wait", wait, stdin=text)
+    system.rules.forget()
 
 
-def _of_others(seen: _Saved, mark: Mark) -> list[str]:
+def _of_others(seen: Saved, mark: Mark) -> list[str]:
     """Return the chains that are not ours, the kernel's and those of Docker or of another phase."""
     return sorted(name for name in seen.rules if not name.startswith(mark.chain))
 
 
-def _our_jumps(seen: _Saved, source: str, mark: Mark) -> list[str]:
+def _our_jumps(seen: Saved, source: str, mark: Mark) -> list[str]:
     comment = shlex.quote(mark.comment).replace("'", '"')
     return [rule for rule in seen.rules.get(source, ()) if f"--comment {comment}" in rule]
 
@@ -229,32 +242,43 @@ class _Scope:
 def _before_ours(rules: Sequence[str], ours: Sequence[str], scope: _Scope) -> str | None:
     """Return the first rule that stands before one of ours and may decide about its packets; None if there is none.
 
-    Those of phases do not, nor those of Docker, which puts its own first whenever it starts: they are about its own
-    links. What they accept too much, the security table does not (provision/guard.py).
+    Those of phases do not. Nor do those in which Docker accepts what comes from its own links or goes there, and leads
+    to its own chains, which it puts first whenever it starts: what they accept too much, the security table drops
+    (provision/guard.py).
     """
     last = max(number for number, rule in enumerate(rules) if rule in ours)
     return next((rule for rule in rules[:last] if rule and _may_decide(rule, scope)), None)
 
 
 def _may_decide(rule: str, scope: _Scope) -> bool:
-    if f'--comment "{COMMENT}' in rule or _TO_DOCKER in f" {rule}":
+    if f'--comment "{COMMENT}' in rule:
         return False
-    if rule.endswith(_MASQUERADE) and (sources := _networks(rule, "-s")):  # of a network's own packets
+    target, links = target_of(rule), _links(rule)
+    if target in OF_DOCKER:
+        return False
+    if target == "MASQUERADE" and (sources := _networks(rule, "-s")):  # of a network's own packets
         return any(source.overlaps(network) for source in sources for network in scope.networks)
-    named = _links(rule)
-    return not named or bool(named & scope.links)
+    if not links or not scope.links.isdisjoint(links):
+        return True
+    # What comes from a link of others may go to ours, and the reverse; what is said to come from one and go to one not.
+    return target != "ACCEPT" and len(links) == 1
+
+
+def target_of(rule: str) -> str:
+    """Return what a rule leads to, whether it comes back or not; "" if it only counts."""
+    return next((word for option, word in pairwise(shlex.split(rule)) if option in {"-j", "-g"}), "")
 
 
 def _networks(rule: str, *options: str) -> frozenset[IPv4Network]:
     """Return the networks that a rule names, by these options (all: by source and by destination)."""
     wanted = options or ("-s", "-d")
-    return frozenset(IPv4Network(word) for option, word in pairwise(rule.split()) if option in wanted)
+    return frozenset(IPv4Network(word) for option, word in pairwise(shlex.split(rule)) if option in wanted)
 
 
-def _links(rule: str) -> frozenset[str]:
-    """Return the links that a rule's packets must come from or go to."""
-    words = rule.split()
-    return frozenset(
+def _links(rule: str) -> tuple[str, ...]:
+    """Return the links that a rule's packets must come from and go to, as far as it says so."""
+    words = shlex.split(rule)
+    return tuple(
         link
         for number, (option, link) in enumerate(pairwise(words))
         if option in {"-i", "-o"} and words[number - 1 : number] != ["!"]

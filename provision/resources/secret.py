@@ -103,7 +103,7 @@ class Certificate(DerivedFile):
 
     def text(self, system: System) -> str:
         """See DerivedFile."""
-        return f"{_headline(system.mark)}\n{self.paper.text(system.mark.places.secret)}"
+        return f"{_headline(system.mark)}\n{self.paper.text(system.mark.places.secret, system.timeouts.command)}"
 
     def words(self, mark: Mark) -> tuple[str, ...]:
         """See DerivedFile."""

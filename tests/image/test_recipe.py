@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from provision import marks
 from provision.host import receive
 from tests.apart import Places
 from underlay.errors import InputError
@@ -140,4 +141,5 @@ def test_every_room_means_the_same_places_of_a_host(apart: Places) -> None:
     assert f"PATH={pythonenv.HOME}/bin:$PATH" in vagrantfile
     assert f"cd {layout.REPOSITORY} && " in vagrantfile
     assert {str(receive.SETTINGS)} == {str(Path(path).parent) for path in (layout.SECRET_FILE, layout.PLAN_FILE)}
+    assert str(marks.Places().shop) == layout.SHOP_DIRECTORY
     assert vagrant.handover_directory().relative_to(apart.repository) == receive.HANDOVER.relative_to(REPOSITORY)

@@ -13,7 +13,9 @@ import pytest
 
 from provision.docker import Docker, Said
 from underlay.errors import NotReady
+from underlay.topology import Timeouts
 
+_TIMES = Timeouts(connect=1, command=5, ready=6, cache=1)
 _CONTAINER = {"Id": "abc", "Name": "/redis-1", "State": {"Running": True, "Pid": 7}, "HostConfig": {"CapDrop": None}}
 
 
@@ -44,7 +46,7 @@ def docker(tmp_path: Path) -> Iterator[Docker]:
     with socketserver.UnixStreamServer(str(path), _Answers) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield Docker("host1", 5, path)
+        yield Docker("host1", _TIMES, path)
         server.shutdown()
         thread.join()
 
@@ -69,7 +71,7 @@ def test_refusal_of_the_daemon_is_told(docker: Docker) -> None:
 
 
 def test_no_daemon_is_told(tmp_path: Path) -> None:
-    docker = Docker("host1", 1, tmp_path / "nothing")
+    docker = Docker("host1", _TIMES, tmp_path / "nothing")
     assert not docker.answers()
     with pytest.raises(NotReady, match="does not answer"):
         docker.networks()

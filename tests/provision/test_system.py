@@ -13,6 +13,7 @@ import pytest
 from provision import secrets
 from provision.kernel.network import Network
 from provision.marks import Mark, Places
+from provision.once import Once
 from provision.resources import program, rules, sysctl
 from provision.resources.file import Directory, TextFile, discover
 from provision.resources.rules import Table
@@ -20,7 +21,7 @@ from provision.resources.secret import PasswordFile
 from provision.resources.sysctl import Sysctl
 from provision.resources.user import User
 from provision.supervisor import ProgramState, Supervisor
-from provision.system import Entry, Ledger, NotOurs, Once, System
+from provision.system import Entry, Ledger, NotOurs, System
 from underlay import durable
 from underlay.errors import Exit, NotReady
 from underlay.process import Completed

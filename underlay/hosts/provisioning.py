@@ -44,6 +44,7 @@ chmod -R u=rwX,go=rX "$1.new"
 sync --file-system "$1.new"
 rm -rf "$1"
 mv "$1.new" "$1"
+sync "${1%/*}"
 """
 
 
@@ -81,10 +82,11 @@ def give_images(host: Host, directory: Path, progress: Progress, *, timeout: flo
     if there.ok and there.stdout == manifest.read_text():
         return
     progress.step(f"giving {host.name} the shop's images")
-    with tempfile.NamedTemporaryFile(prefix="underlay-", suffix=".tar") as file:
+    # It has no name: however this process ends, nothing stays of it.
+    with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w") as archive:
             for name in ("registry", manifest.name):
                 archive.add(directory / name, arcname=name)
         file.flush()
         argv = host.argv(("sh", "-c", _TAKE_IMAGES, "sh", SHOP_DIRECTORY))
-        process.run(argv, timeout=timeout, stdin=Path(file.name), where=host.name)
+        process.run(argv, timeout=timeout, stdin=Path(f"/proc/self/fd/{file.fileno()}"), where=host.name)

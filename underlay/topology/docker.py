@@ -17,6 +17,8 @@ from underlay.topology.model import Plan, Published, Replica, Service, Tier
 REGISTRY_PORT = 5000
 #: What is added to the number of a published port, so that both phases can publish.
 PORT_STEP = 1000
+#: How the names of all bridges begin.
+BRIDGES = "p2-"
 #: Prefix length of a network, unless more addresses are wanted in it.
 PREFIX = 24
 
@@ -98,7 +100,7 @@ def in_containers(plan: Plan) -> Containers:
 
 def bridge_name(tier: str) -> str:
     """Return the name of a network's bridge on the host (``p2-frontend``)."""
-    return interface_name(f"p2-{tier}")
+    return interface_name(f"{BRIDGES}{tier}")
 
 
 def _guests(plan: Plan) -> Iterator[tuple[str, dict[str, int]]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from provision import processes
-from provision.docker import Said
+from provision.docker import COMPOSE, Said
 from provision.marks import Mark
 from provision.resource import Command, Found, Resource, Step
 from provision.resources.docker.network import SILENT, is_ours
@@ -15,8 +15,11 @@ from provision.resources.file import TextFile
 from provision.resources.secret import PasswordFile, stale
 from provision.system import NotOurs, System
 
-#: Labels that Compose writes: the name in the project, and a digest of all that it says of this container.
-_SERVICE, _HASH = "com.docker.compose.service", "com.docker.compose.config-hash"
+#: Labels that Compose writes: its project and the name in there, and a digest of all that it says of this container.
+_PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+_HASH = "com.docker.compose.config-hash"
+#: Characters of a container's number that are its name, too.
+_SHORT = 12
 #: Not unless-stopped: a daemon that was killed stops, when it is back, what still runs, and takes that for a wish.
 RESTART = "always"
 #: What else `docker update` can set, and nobody plans.
@@ -122,32 +125,33 @@ class Container(Resource):
             return SILENT
         if stale := self._stale(system):
             return stale
-        every = system.containers.answer()
-        named = next((item for item in every if item.text("Name") == f"/{self.spec.name}"), None)
+        every = system.docker.containers()
+        theirs = next((item for item in every if self._is_in_the_way(item, system.mark)), None)
+        if theirs is not None:
+            raise NotOurs(system.host, f"a container {_name(theirs)}", ("docker", "rm", "--force", _name(theirs)))
         found = self._found(every, system.mark)
-        if named is not None and named != found:
-            raise NotOurs(system.host, f"a container {self.spec.name}", ("docker", "rm", "--force", self.spec.name))
         if found is None:
             return "is missing"
-        if named is None:
-            return f"is called {found.text('Name').removeprefix('/')}, planned {self.spec.name}"
+        if _name(found) != self.spec.name:
+            return f"is called {_name(found)}, planned {self.spec.name}"
         return self._differs(found, system) or _idle(found)
 
     def prepare(self, system: System) -> None:
         """See Resource: one that reads what has changed stops first; if this run dies, the next one starts it."""
         if system.docker.answers() and self._stale(system):
-            found = self._found(system.containers.answer(), system.mark)
+            found = self._found(system.docker.containers(), system.mark)
             if found is not None and found.text("State", "Running") == "True":
                 processes.thaw(found.number("State", "Pid"))
-                system.run("docker", "stop", found.text("Id"))
+                # The daemon may be about to stop, too.
+                system.run("docker", "stop", found.text("Id"), check=False)
 
     def apply(self, system: System) -> None:
         """See Resource: what only rests is woken; all else is made again, and nothing but this one."""
         system.docker.wait(system.timeouts.ready)
-        system.containers.forget()
-        every = system.containers.answer()
+        system.docker.forget()
+        every = system.docker.containers()
         found = self._found(every, system.mark)
-        same = found is not None and found.text("Name") == f"/{self.spec.name}" and self._differs(found, system) is None
+        same = found is not None and _name(found) == self.spec.name and self._differs(found, system) is None
         if found is not None and same:
             processes.thaw(found.number("State", "Pid"))
             match found.text("State", "Status"):
@@ -157,16 +161,18 @@ class Container(Resource):
                 case "running":
                     return
         # Whoever has one of their names, ours or not.
-        there = {item.text("Name").removeprefix("/") for item in every}
-        there |= {item.text("Config", "Labels", _SERVICE) for item in every if is_ours(_labels(item), system.mark)}
+        ours = (item for item in every if is_ours(_labels(item), system.mark))
+        there = {_name(item) for item in every} | {_service(item) for item in ours}
         together = self.everybody if there.isdisjoint(self.everybody) else (self.spec.name,)
         anew = found is not None and not same
-        system.run(*self._up("--no-deps", *(("--force-recreate",) if anew else ()), *together))
-        system.containers.forget()
+        # Of several, each waits until those are healthy that it needs.
+        words = self._up("--no-deps", *(("--force-recreate",) if anew else ()), *together)
+        system.run(*words, extra=system.timeouts.ready)
+        system.docker.forget()
 
     def ready(self, system: System) -> str | None:
         """See Resource: by its own health check."""
-        found = self._found(system.containers.answer(), system.mark)
+        found = self._found(system.docker.containers(), system.mark)
         if found is None:
             return "is missing"
         health = found.text("State", "Health", "Status") or found.text("State", "Status")
@@ -181,14 +187,19 @@ class Container(Resource):
 
     def _up(self, *words: str) -> tuple[str, ...]:
         return (
-            *("docker", "compose", "--file", str(self.file.path), "up", "--detach", "--quiet-pull"),
+            *(*COMPOSE, "--file", str(self.file.path), "up", "--detach", "--quiet-pull"),
             *("--pull", "never", "--no-build", *words),
         )
 
+    def _is_in_the_way(self, item: Said, mark: Mark) -> bool:
+        """Whether a stranger's container has the name, or is what Compose would take for this one."""
+        known = item.text("Config", "Labels", _PROJECT) == self.project and _service(item) == self.spec.name
+        return (known or _name(item) == self.spec.name) and not is_ours(_labels(item), mark)
+
     def _found(self, every: Sequence[Said], mark: Mark) -> Said | None:
-        """Return our container of this service, by whatever name."""
-        ours = (item for item in every if is_ours(_labels(item), mark))
-        return next((item for item in ours if item.text("Config", "Labels", _SERVICE) == self.spec.name), None)
+        """Return our container of this service, whatever it is called; by its own name if there are more."""
+        ours = [item for item in every if is_ours(_labels(item), mark) and _service(item) == self.spec.name]
+        return next((item for item in ours if _name(item) == self.spec.name), next(iter(ours), None))
 
     def _stale(self, system: System) -> str | None:
         return stale((*self.inputs, *self.secrets), system)
@@ -235,11 +246,14 @@ class Container(Resource):
         return None
 
     def _names_differ(self, found: Said) -> str | None:
+        # Docker adds the beginning of its number, Compose the name in the project.
+        own = {self.spec.name, found.text("Id")[:_SHORT]}
         for item in self.spec.memberships:
             network = f"{self.project}_{item.network}"
-            lacking = sorted({*item.aliases} - {*found.texts("NetworkSettings", "Networks", network, "Aliases")})
-            if lacking:
-                return f"is not called {lacking[0]} in {network}"
+            aliases = found.texts("NetworkSettings", "Networks", network, "Aliases")
+            seen, planned = _sorted(iter({*aliases} - own)), _sorted(iter({*item.aliases}))
+            if seen != planned:
+                return f"is called {_told(seen)} in {network}, planned {_told(planned)}"
         return None
 
     def _made_otherwise(self, config: Said, system: System) -> str | None:
@@ -247,6 +261,14 @@ class Container(Resource):
         planned = {system.docker.hashes(text).get(self.spec.name) for text in (self.file.text, self.alone)}
         seen = config.text("Labels", _HASH)
         return None if seen in planned else "was made with other settings than those of its project"
+
+
+def _name(found: Said) -> str:
+    return found.text("Name").removeprefix("/")
+
+
+def _service(found: Said) -> str:
+    return found.text("Config", "Labels", _SERVICE)
 
 
 def _labels(found: Said) -> Said:
@@ -257,21 +279,23 @@ def states(system: System) -> Mapping[str, str]:
     """Return what each container of ours does: its health if it runs and has any, else its state."""
     if not system.docker.answers():
         return {}
-    return {
-        item.text("Config", "Labels", _SERVICE): _word(item)
-        for item in system.containers.answer()
-        if is_ours(_labels(item), system.mark)
-    }
+    return {_service(item): _word(item) for item in system.docker.containers() if is_ours(_labels(item), system.mark)}
 
 
 def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
-    """Find our containers. One that is called otherwise than planned stands for the planned one."""
+    """Find our containers. One that is called otherwise than planned stands for the planned one if that is missing."""
     if not system.docker.answers():
         return
-    for item in system.containers.answer():
-        if is_ours(_labels(item), system.mark):
-            name = item.text("Config", "Labels", _SERVICE) or item.text("Name").removeprefix("/")
-            yield Found(f"container {name}", _remover(item.text("Id")), _stopper(item.text("Id")))
+    ours = [item for item in system.docker.containers() if is_ours(_labels(item), system.mark)]
+    names = {_name(item) for item in ours}
+    standing: set[str] = set()
+    for item in ours:
+        name = _name(item)
+        # A second one is what a killed Compose leaves that was about to put it in the first one's place.
+        if name != _service(item) and _service(item) not in names | standing:
+            name = _service(item)
+        standing.add(name)
+        yield Found(f"container {name}", _remover(item.text("Id")), _stopper(item.text("Id")))
 
 
 def _word(found: Said) -> str:
@@ -287,8 +311,7 @@ def _idle(found: Said) -> str | None:
     if status != "running":
         code = f", exit code {found.number('State', 'ExitCode')}" if status == "exited" else ""
         return f"is {status}{code}"
-    halted = processes.frozen(found.number("State", "Pid"))
-    return f"is frozen: a signal has stopped {', '.join(map(str, halted))}" if halted else None
+    return processes.halted(found.number("State", "Pid"))
 
 
 def _stopper(number: str) -> Callable[[System], None]:
@@ -303,7 +326,7 @@ def _stopper(number: str) -> Callable[[System], None]:
 def _remover(number: str) -> Callable[[System], None]:
     def remove(system: System) -> None:
         system.run("docker", "rm", "--force", "--volumes", number)
-        system.containers.forget()
+        system.docker.forget()
 
     return remove
 

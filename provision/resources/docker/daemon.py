@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from provision import processes
 from provision.marks import Mark
-from provision.resource import Await, Found, Resource, Step
+from provision.resource import Found, Resource, Step
 from provision.resources.docker import container, network
-from provision.resources.program import Program
+from provision.resources.program import Awaited
+from provision.resources.rules import OF_DOCKER, Jump, Table, read, restore, target_of
 from provision.supervisor import CONFIG_DIR
 from provision.system import NotOurs, System
+from underlay.topology.docker import BRIDGES
 
 #: What the supervisor calls the daemon.
 NAME = "docker"
@@ -20,64 +22,31 @@ NAME = "docker"
 BRIDGE = "docker0"
 _LEDGER = "docker leavings"
 _NOTHING, _SOMETHING = "nothing", "something"
-#: The chains that a daemon makes (moby, daemon/libnetwork), of this version and of later ones.
-_CHAINS = frozenset(
-    (
-        "DOCKER",
-        "DOCKER-USER",
-        "DOCKER-FORWARD",
-        "DOCKER-BRIDGE",
-        "DOCKER-CT",
-        "DOCKER-INTERNAL",
-        "DOCKER-INGRESS",
-        "DOCKER-ISOLATION-STAGE-1",
-        "DOCKER-ISOLATION-STAGE-2",
-    )
+#: The chain that is for people, and what the daemon itself puts there.
+PEOPLE, _OWN_RULE = "DOCKER-USER", "-j RETURN"
+#: What it writes about its own bridge, which goes with that.
+_OF_BRIDGE = re.compile(
+    rf"-o {BRIDGE} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+    rf"|-i {BRIDGE} (! )?-o {BRIDGE} -j (ACCEPT|DROP)|-s \S+ ! -o {BRIDGE} -j MASQUERADE"
 )
-#: What the daemon itself puts into the chain that is for people.
-_OWN_RULE = "-j RETURN"
 
 
 @dataclass(frozen=True, slots=True)
-class Daemon(Resource):
+class Daemon(Awaited):
     """The daemon, supervised like any other program. One that somebody else runs is left alone."""
-
-    program: Program
-
-    @property
-    def identity(self) -> str:
-        """See Resource."""
-        return self.program.identity
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """See Resource."""
-        return self.program.needs
 
     def observe(self, system: System) -> str | None:
         """See Resource."""
         said = self.program.observe(system)
-        if said is not None and system.docker.answers() and not _runs(system):
+        if said is not None and not _runs(system) and system.docker.answers():
             what = f"a Docker daemon that answers on {system.docker.socket}"
             raise NotOurs(system.host, what, ("systemctl", "disable", "--now", "docker.socket", "docker.service"))
         return said
 
-    def prepare(self, system: System) -> None:
-        """See Resource."""
-        self.program.prepare(system)
-
     def apply(self, system: System) -> None:
-        """See Resource: what comes next speaks to it."""
-        self.program.apply(system)
-        system.docker.wait(system.timeouts.ready)
-
-    def ready(self, system: System) -> str | None:
         """See Resource."""
-        return None if system.docker.answers() else "Docker does not answer"
-
-    def say(self, mark: Mark) -> Sequence[Step]:
-        """See Resource."""
-        return (*self.program.say(mark), Await(("docker", "version")))
+        Awaited.apply(self, system)
+        system.docker.forget()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +93,31 @@ def discover_hidden(system: System, wanted: frozenset[str]) -> Iterator[Found]:
 
 
 def _clear_hidden(system: System) -> None:
-    """Have the daemon run for once more, and everything of ours removed that it then shows."""
+    """Have the daemon run for once more, and everything of ours removed that it then shows.
+
+    It starts containers, and nobody knows whether the guard still stands: so nothing passes their bridges meanwhile.
+    """
+    closed = Table("security", (), _closed())
+    restore(system, closed.text(system.mark, read(system.rules.answer(), closed.table)))
     if state := system.supervisor.programs().get(NAME):
         processes.thaw(state.pid)
+    # A run that was killed may have written its configuration, and no more.
+    system.supervisor.reload()
+    system.supervisor.add(NAME)
     system.supervisor.start(NAME)
     system.docker.wait(system.timeouts.ready)
-    system.containers.forget()
     for find in (container.discover, network.discover_networks, network.discover_volumes):
         for found in tuple(find(system, frozenset())):
             found.remove(system)
+        system.docker.forget()
+    restore(system, Table(closed.table, (), ()).text(system.mark, read(system.rules.answer(), closed.table)))
+
+
+def _closed() -> tuple[Jump, ...]:
+    """Return rules that drop what comes from a bridge of the phase's networks, and what goes there."""
+    every = f"{BRIDGES}+"
+    ways = (("INPUT", "-i"), ("FORWARD", "-i"), ("FORWARD", "-o"))
+    return tuple(Jump(chain, "DROP", f"{option} {every}") for chain, option in ways)
 
 
 def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
@@ -147,7 +132,6 @@ def _remove(system: System) -> None:
             return
         for table in ("filter", "nat"):
             _clear(table, system)
-        system.rules.forget()
         if BRIDGE in system.network.root().links:
             system.run("ip", "link", "delete", BRIDGE)
             system.network.forget(None)
@@ -156,34 +140,23 @@ def _remove(system: System) -> None:
 
 
 def _clear(table: str, system: System) -> None:
-    """Remove the daemon's rules and chains from one table, in one transaction; rules of people in them stay."""
-    rules = [line.removeprefix("-A ") for line in system.run("iptables-save", "--table", table).stdout.splitlines()
-             if line.startswith("-A ")]  # fmt: skip
-    chains, ours = _chains(system, table), f'--comment "{system.mark.comment}"'
-    kept = {
-        rule.split(" ", 1)[0]
-        for rule in rules
-        if rule.split(" ", 1)[0] == "DOCKER-USER" and not rule.endswith(_OWN_RULE) and ours not in rule
-    }
-    gone = chains - kept
+    """Remove the daemon's rules and chains from one table, in one transaction; what people have put there stays."""
+    seen, ours = read(system.rules.answer(), table), f'--comment "{system.mark.comment}"'
+    gone = OF_DOCKER & seen.rules.keys()
+    if any(ours not in rule and rule != _OWN_RULE for rule in seen.rules.get(PEOPLE, ())):
+        gone -= {PEOPLE}
     lines = [
-        f"-D {rule}"
+        f"-D {chain} {rule}"
+        for chain, rules in seen.rules.items()
         for rule in rules
-        if rule.split(" ", 1)[0] not in gone and (_target(rule) in gone or BRIDGE in shlex.split(rule))
+        if chain not in gone and (target_of(rule) in gone or _OF_BRIDGE.fullmatch(rule))
     ]
     lines += [f"-F {name}" for name in sorted(gone)] + [f"-X {name}" for name in sorted(gone)]
-    text = "\n".join([f"*{table}", *lines, "COMMIT", ""])
-    system.run("iptables-restore", "--noflush", "--wait", str(int(system.timeouts.command)), stdin=text)
+    restore(system, "\n".join([f"*{table}", *lines, "COMMIT", ""]))
 
 
-def _target(rule: str) -> str:
-    words = shlex.split(rule)
-    return words[words.index("-j") + 1] if "-j" in words else ""
-
-
-def _chains(system: System, table: str = "filter") -> frozenset[str]:
-    said = system.run("iptables-save", "--table", table).stdout.splitlines()
-    return frozenset(line[1:].split()[0] for line in said if line.startswith(":")) & _CHAINS
+def _chains(system: System) -> frozenset[str]:
+    return OF_DOCKER & read(system.rules.answer(), "filter").rules.keys()
 
 
 def _runs(system: System) -> bool:

@@ -74,7 +74,8 @@ def discover(system: System, wanted: frozenset[str]) -> Iterator[Found]:
 def _remover(reference: str) -> Callable[[System], None]:
     def remove(system: System) -> None:
         # One that somebody else's container stands on stays, and is his from now on.
-        if system.docker.find("images", reference, "/json") is not None:
+        # If there is no daemon, there has been none: it was only written down.
+        if system.docker.answers() and system.docker.find("images", reference, "/json") is not None:
             system.run("docker", "image", "rm", reference, check=False)
         _note(system, tuple(item for item in _noted(system) if item != reference))
 

@@ -81,25 +81,31 @@ class DockerNetwork(_OfProject):
         """See Resource."""
         if not system.docker.answers():
             return SILENT
-        every = system.docker.networks()
-        found = next((item for item in every if item.text("Name") == self.name), None)
+        found = self._found(system)
         if found is not None and not is_ours(found.at("Labels"), system.mark):
             raise NotOurs(system.host, f"a Docker network {self.name}", ("docker", "network", "rm", self.name))
-        for other in every:
-            if other.text("Name") != self.name and any(self.subnet.overlaps(item) for item in _subnets(other)):
+        for other in system.docker.networks():
+            # Ours move, or go, by themselves.
+            theirs = not is_ours(other.at("Labels"), system.mark)
+            if theirs and any(self.subnet.overlaps(item) for item in _subnets(other)):
                 name = other.text("Name")
                 what = f"Docker network {name} on {', '.join(map(str, _subnets(other)))}, which {self.subnet} meets,"
                 raise NotOurs(system.host, what, ("docker", "network", "rm", name))
         return "is missing" if found is None else self._differs(found)
+
+    def prepare(self, system: System) -> None:
+        """See Resource: it makes room for another one of ours, which may want its subnet."""
+        if system.docker.answers():
+            found = self._found(system)
+            if found is not None and self._differs(found):
+                _remove(found.text("Id"), system)
 
     def apply(self, system: System) -> None:
         """See Resource. Before Docker answered, nobody saw whether it is as planned."""
         system.docker.wait(system.timeouts.ready)
         if self.observe(system) is None:
             return
-        found = next((item for item in system.docker.networks() if item.text("Name") == self.name), None)
-        if found is not None:
-            _remove(found.text("Id"), system)
+        self.prepare(system)
         system.run(*self._create(system.mark))
         system.network.forget(None)
 
@@ -114,20 +120,29 @@ class DockerNetwork(_OfProject):
             self.name,
         )
 
+    def _found(self, system: System) -> Said | None:
+        return next((item for item in system.docker.networks() if item.text("Name") == self.name), None)
+
     def _differs(self, found: Said) -> str | None:
         seen = {
             "driver": found.text("Driver"),
             "subnet": " ".join(map(str, _subnets(found))),
             "gateway": " ".join(item.text("Gateway") for item in found.at("IPAM", "Config").parts()),
+            "range": " ".join(item.text("IPRange") for item in found.at("IPAM", "Config").parts()).strip(),
             "internal": found.text("Internal"),
-            **{key: found.text("Options", key) for key in self.options},
+            "IPv6": found.text("EnableIPv6"),
+            "attachable": found.text("Attachable"),
+            "options": _listed({key: item.text() for key, item in found.items("Options")}),
         }
         planned = {
             "driver": "bridge",
             "subnet": str(self.subnet),
             "gateway": str(self.gateway.ip),
+            "range": "",
             "internal": str(self.internal),
-            **self.options,
+            "IPv6": "False",
+            "attachable": "False",
+            "options": _listed(self.options),
         }
         return next(
             (
@@ -155,7 +170,8 @@ class Volume(_OfProject):
         found = system.docker.find("volumes", self.name)
         if found is None:
             return "is missing"
-        if not is_ours(found.at("Labels"), system.mark):
+        if not is_ours(found.at("Labels"), system.mark) or found.text("Driver") != "local" or [*found.items("Options")]:
+            # What may be in it is worth more than that it is as planned.
             raise NotOurs(system.host, f"a Docker volume {self.name}", ("docker", "volume", "rm", self.name))
         return None
 
@@ -168,6 +184,10 @@ class Volume(_OfProject):
     def _create(self, mark: Mark) -> tuple[str, ...]:
         """See _OfProject."""
         return ("docker", "volume", "create", *self._labelled(mark, "volume"), self.name)
+
+
+def _listed(options: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in sorted(options.items()))
 
 
 def is_ours(labels: Said, mark: Mark) -> bool:
@@ -206,7 +226,8 @@ def _remove(number: str, system: System) -> None:
     """Remove a network; whoever is in it loses it, as `check` then says."""
     found = system.docker.find("networks", number)
     for container, _ in () if found is None else tuple(found.items("Containers")):
-        system.run("docker", "network", "disconnect", "--force", number, container)
+        # It may have gone by itself meanwhile.
+        system.run("docker", "network", "disconnect", "--force", number, container, check=False)
     system.run("docker", "network", "rm", number)
     system.network.forget(None)
 

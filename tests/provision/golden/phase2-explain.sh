@@ -250,6 +250,7 @@ stdout_logfile_backups=1
 END
 supervisorctl update registry
 supervisorctl start registry &
+until curl --silent --show-error --fail --cacert /etc/docker/certs.d/host1:5000/ca.crt https://host1:5000/v2/ >/dev/null 2>&1; do sleep 0.1; done
 
 
 # 4. Docker
@@ -294,7 +295,7 @@ autorestart=true
 startsecs=1
 startretries=20
 stopsignal=TERM
-stopwaitsecs=30
+stopwaitsecs=15
 killasgroup=true
 redirect_stderr=true
 stdout_logfile=/var/log/supervisor/docker.log
@@ -402,11 +403,11 @@ sysctl -qw net.ipv6.conf.p2-data.disable_ipv6=1
 # directory /etc/underlay/phase2/secrets
 install -d -m 755 -o root -g root /etc/underlay/phase2/secrets
 
-# file /etc/underlay/phase2/secrets/postgres-product
-python3 -m provision secret 'phase2 product' /etc/underlay/phase2/secrets/postgres-product --owner 10006
+# file /etc/underlay/phase2/secrets/postgres.product
+python3 -m provision secret 'phase2 product' /etc/underlay/phase2/secrets/postgres.product --owner 10006
 
-# file /etc/underlay/phase2/secrets/postgres-order
-python3 -m provision secret 'phase2 order' /etc/underlay/phase2/secrets/postgres-order --owner 10006
+# file /etc/underlay/phase2/secrets/postgres.order
+python3 -m provision secret 'phase2 order' /etc/underlay/phase2/secrets/postgres.order --owner 10006
 
 # file /etc/underlay/phase2/secrets/product
 python3 -m provision secret 'phase2 product' /etc/underlay/phase2/secrets/product --owner 10002
@@ -724,8 +725,8 @@ services:
       - /etc/underlay/phase2/postgres-1/database.sql:/etc/shop/database.sql:ro
       - postgres-1:/var/lib/shop/postgresql
     secrets:
-      - {source: postgres-product, target: product}
-      - {source: postgres-order, target: order}
+      - {source: postgres.product, target: product}
+      - {source: postgres.order, target: order}
     labels: {underlay.phase: phase2, underlay.inputs: "7ad8b6ba5fed"}
 
   redis-1:
@@ -1035,35 +1036,35 @@ volumes:
     labels: {underlay.phase: phase2}
 
 secrets:
-  postgres-product: {file: /etc/underlay/phase2/secrets/postgres-product}
-  postgres-order: {file: /etc/underlay/phase2/secrets/postgres-order}
+  postgres.product: {file: /etc/underlay/phase2/secrets/postgres.product}
+  postgres.order: {file: /etc/underlay/phase2/secrets/postgres.order}
   product: {file: /etc/underlay/phase2/secrets/product}
   order: {file: /etc/underlay/phase2/secrets/order}
 END
 
 # container postgres-1
-docker compose --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build postgres-1
+docker compose --env-file /dev/null --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build postgres-1
 
 # container redis-1
-docker compose --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build redis-1
+docker compose --env-file /dev/null --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build redis-1
 
 # container product-1
-docker compose --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build product-1
+docker compose --env-file /dev/null --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build product-1
 
 # container product-2
-docker compose --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build product-2
+docker compose --env-file /dev/null --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build product-2
 
 # container order-1
-docker compose --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build order-1
+docker compose --env-file /dev/null --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build order-1
 
 # container gateway-1
-docker compose --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build gateway-1
+docker compose --env-file /dev/null --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build gateway-1
 
 # container gateway-2
-docker compose --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build gateway-2
+docker compose --env-file /dev/null --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build gateway-2
 
 # container edge-1
-docker compose --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build edge-1
+docker compose --env-file /dev/null --file /etc/underlay/phase2/compose.yaml up --detach --quiet-pull --pull never --no-build edge-1
 
 
 # The supervisor watches a program for a second before it calls it running.
