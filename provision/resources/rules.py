@@ -17,6 +17,8 @@ from provision.resource import Feed, Found, Resource, Step
 from provision.system import System
 
 _LEDGER = "policy "
+#: How often a transaction is tried while somebody else changes the same table.
+_TRIES = 5
 #: The chains that Docker's daemon makes (moby, daemon/libnetwork), of this version and of later ones.
 OF_DOCKER = frozenset(
     (
@@ -110,8 +112,11 @@ class Table(Resource):
     def apply(self, system: System) -> None:
         """See Resource."""
         self.note(system)
-        seen = read(system.rules.answer(), self.table)
-        restore(system, self.text(system.mark, seen))
+        self.load(system)
+
+    def load(self, system: System) -> None:
+        """Make the table so, whatever it holds now."""
+        restore(system, self.table, lambda seen: self.text(system.mark, seen))
 
     def say(self, mark: Mark) -> Sequence[Step]:
         """See Resource."""
@@ -187,8 +192,7 @@ def _remover(table: str) -> Callable[[System], None]:
         }
         # With the rules in one transaction, but a policy that another phase holds stays.
         back = tuple((name.split()[-1], entry.before) for name, entry in held.items() if entry.holders == (phase,))
-        empty = Table(table, (), (), back)
-        restore(system, empty.text(system.mark, read(system.rules.answer(), table)))
+        Table(table, (), (), back).load(system)
         for name in held:
             system.ledger.let_go(name, phase, lambda _: None)
 
@@ -214,10 +218,21 @@ def read(text: str, table: str) -> Saved:
     return Saved({name: tuple(found) for name, found in rules.items()}, policies)
 
 
-def restore(system: System, text: str) -> None:
-    """Have iptables-restore(8) do what stands in the text, in one transaction; what was seen before is forgotten."""
+def restore(system: System, table: str, text: Callable[[Saved], str]) -> None:
+    """Have iptables-restore(8) do what ``text`` says, in one transaction, from what the table holds now.
+
+    What was seen when all was looked at may have gone since: Docker takes its rules along with a network. It may write
+    between our look and the transaction too, which then fails as a whole; so look again, as long as there is news.
+    """
     wait = str(int(system.timeouts.command))
-    system.run("iptables-restore", "--noflush", "--wait", wait, stdin=text)
+    before = None
+    for attempt in range(_TRIES):
+        system.rules.forget()
+        seen = read(system.rules.answer(), table)
+        last = seen == before or attempt == _TRIES - 1
+        if system.run("iptables-restore", "--noflush", "--wait", wait, stdin=text(seen), check=last).ok:
+            break
+        before = seen
     system.rules.forget()
 
 

@@ -9,9 +9,10 @@ import pytest
 from provision.kernel.network import Network
 from provision.marks import Mark, Places
 from provision.resource import Feed
-from provision.resources.rules import Chain, Jump, Table, discover
+from provision.resources.rules import Chain, Jump, Table, discover, restore
 from provision.supervisor import Supervisor
 from provision.system import System
+from underlay.errors import NotReady, Problem
 from underlay.process import Completed
 from underlay.topology import Timeouts
 
@@ -110,3 +111,47 @@ def test_a_chain_of_others_is_made_where_it_is_missing_and_never_emptied(
     restored = next(text for text in given if "COMMIT" in text)
     assert ":DOCKER-USER" not in restored
     assert "-I DOCKER-USER -i br-data" in restored
+
+
+class _Busy:
+    """A table that somebody else changes between a look and the transaction, so often; then it holds still."""
+
+    def __init__(self, lines: list[str], changes: int) -> None:
+        self.lines, self.changes, self.asked = lines, changes, list[str]()
+
+    def __call__(self, argv: tuple[str, ...], *, check: bool = True, **options: object) -> Completed:
+        text = str(options.get("stdin"))
+        if argv[0] != "iptables-restore":
+            return Completed(argv, 0, "\n".join(["*filter", *self.lines, "COMMIT", ""]), "", 0.0)
+        self.asked.append(text)
+        if self.changes:
+            self.changes -= 1
+            self.lines.append(f"-A INPUT -m comment --comment other{self.changes} -j LOG")
+        fails = any(rule.removeprefix("-D ") not in " ".join(self.lines) for rule in text.splitlines() if "-D" in rule)
+        if check and fails:
+            raise NotReady(Problem("host1", "Bad rule", ""))
+        return Completed(argv, int(fails), "", "", 0.0)
+
+
+def test_rules_are_made_from_what_is_there_now_not_from_an_older_look(
+    saved: list[str], system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker takes rules along with a network, after all was looked at."""
+    assert _TABLE.observe(system) is None
+    busy = _Busy([":INPUT ACCEPT [0:0]"], 0)
+    monkeypatch.setattr("provision.system.run", busy)
+    Table("filter", (), ()).load(system)
+    assert busy.asked == ["*filter\nCOMMIT\n"]
+
+
+def test_a_transaction_that_fails_is_made_anew_as_long_as_there_is_news(
+    saved: list[str], system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = "-D INPUT that is not there\n"
+    busy = _Busy([":INPUT ACCEPT [0:0]"], 1)
+    monkeypatch.setattr("provision.system.run", busy)
+    restore(system, "filter", lambda seen: "" if seen.rules["INPUT"] else gone)
+    assert busy.asked == [gone, ""]
+    with pytest.raises(NotReady, match="Bad rule"):
+        restore(system, "filter", lambda _: gone)
+    assert len(busy.asked) == 4, "the same text twice, and no more"

@@ -11,7 +11,7 @@ from provision.marks import Mark
 from provision.resource import Found, Resource, Step
 from provision.resources.docker import container, network
 from provision.resources.program import Awaited
-from provision.resources.rules import OF_DOCKER, Jump, Table, read, restore, target_of
+from provision.resources.rules import OF_DOCKER, Jump, Saved, Table, read, restore, target_of
 from provision.supervisor import CONFIG_DIR
 from provision.system import NotOurs, System
 from underlay.topology.docker import BRIDGES
@@ -23,7 +23,7 @@ BRIDGE = "docker0"
 _LEDGER = "docker leavings"
 _NOTHING, _SOMETHING = "nothing", "something"
 #: The chain that is for people, and what the daemon itself puts there.
-PEOPLE, _OWN_RULE = "DOCKER-USER", "-j RETURN"
+PEOPLE, PEOPLES_END = "DOCKER-USER", "-j RETURN"
 #: What it writes about its own bridge, which goes with that.
 _OF_BRIDGE = re.compile(
     rf"-o {BRIDGE} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
@@ -98,7 +98,7 @@ def _clear_hidden(system: System) -> None:
     It starts containers, and nobody knows whether the guard still stands: so nothing passes their bridges meanwhile.
     """
     closed = Table("security", (), _closed())
-    restore(system, closed.text(system.mark, read(system.rules.answer(), closed.table)))
+    closed.load(system)
     if state := system.supervisor.programs().get(NAME):
         processes.thaw(state.pid)
     # A run that was killed may have written its configuration, and no more.
@@ -110,7 +110,7 @@ def _clear_hidden(system: System) -> None:
         for found in tuple(find(system, frozenset())):
             found.remove(system)
         system.docker.forget()
-    restore(system, Table(closed.table, (), ()).text(system.mark, read(system.rules.answer(), closed.table)))
+    Table(closed.table, (), ()).load(system)
 
 
 def _closed() -> tuple[Jump, ...]:
@@ -141,18 +141,22 @@ def _remove(system: System) -> None:
 
 def _clear(table: str, system: System) -> None:
     """Remove the daemon's rules and chains from one table, in one transaction; what people have put there stays."""
-    seen, ours = read(system.rules.answer(), table), f'--comment "{system.mark.comment}"'
-    gone = OF_DOCKER & seen.rules.keys()
-    if any(ours not in rule and rule != _OWN_RULE for rule in seen.rules.get(PEOPLE, ())):
-        gone -= {PEOPLE}
-    lines = [
-        f"-D {chain} {rule}"
-        for chain, rules in seen.rules.items()
-        for rule in rules
-        if chain not in gone and (target_of(rule) in gone or _OF_BRIDGE.fullmatch(rule))
-    ]
-    lines += [f"-F {name}" for name in sorted(gone)] + [f"-X {name}" for name in sorted(gone)]
-    restore(system, "\n".join([f"*{table}", *lines, "COMMIT", ""]))
+    ours = f'--comment "{system.mark.comment}"'
+
+    def text(seen: Saved) -> str:
+        gone = OF_DOCKER & seen.rules.keys()
+        if any(ours not in rule and rule != PEOPLES_END for rule in seen.rules.get(PEOPLE, ())):
+            gone -= {PEOPLE}
+        lines = [
+            f"-D {chain} {rule}"
+            for chain, rules in seen.rules.items()
+            for rule in rules
+            if chain not in gone and (target_of(rule) in gone or _OF_BRIDGE.fullmatch(rule))
+        ]
+        lines += [f"-F {name}" for name in sorted(gone)] + [f"-X {name}" for name in sorted(gone)]
+        return "\n".join([f"*{table}", *lines, "COMMIT", ""])
+
+    restore(system, table, text)
 
 
 def _chains(system: System) -> frozenset[str]:
