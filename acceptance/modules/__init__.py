@@ -2,7 +2,7 @@
 
 What testinfra has is asked of testinfra: ``host.file``, ``host.sysctl``, ``host.user``, ``host.process``,
 ``host.package``, ``host.socket``, ``host.interface``, ``host.supervisor``. Ours are ``host.namespace``, ``host.links``,
-``host.rules`` and ``host.program``; each has an example in its docstring.
+``host.rules``, ``host.program`` and ``host.cgroup``; each has an example in its docstring.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from testinfra.host import Host
 
+from acceptance.modules.cgroup import Cgroup
 from acceptance.modules.links import Links
 from acceptance.modules.namespace import Namespace
 from acceptance.modules.program import Program
@@ -47,6 +48,11 @@ class LabHost(Host):  # type: ignore[misc] # testinfra is not marked as typed
     def name(self) -> str:
         """The name used in messages: ``host1``, or ``host1/edge-1``."""
         return str(self.backend.get_hostname())
+
+    @cached_property
+    def cgroup(self) -> type[Cgroup]:
+        """Control groups of processes of this machine."""
+        return _bound(Cgroup, self)
 
     @cached_property
     def links(self) -> Links:

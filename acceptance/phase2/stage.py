@@ -108,6 +108,10 @@ class InContainers(Stage):
         """
         return ("unshare", "--mount", "sh", "-ec", _ENTER, "sh", seat.space.split("/")[2], f"--net={seat.space}")
 
+    def process(self, seat: Seat) -> int:
+        """Return the number, on the host, of a container's first process."""
+        return _pid(self.inspect([seat.name])[seat.name])
+
     def resolver(self, seat: Seat) -> IPv4Address:
         """Return Docker's own name server, which every container has at the same address."""
         return _RESOLVER
