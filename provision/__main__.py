@@ -83,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("phase", choices=PHASES)
         sub.add_argument("--plan", type=Path, help="the plan (default: the one this lab was brought up with)")
         sub.add_argument("--json", action="store_true", help="print one JSON object")
+        if verb == "explain":
+            sub.add_argument("--under", metavar="REPLICA", help="what Docker has made for a container, as it is now")
         if verb == "check":
             sub.add_argument("--recorded", metavar="SHA256", help="the digest of the plan on record at the workstation")
         if verb == "converge":
@@ -133,10 +135,13 @@ def _verb(options: argparse.Namespace, plan: Plan, host: str, network: Network) 
     known = definition(options.phase)
     # What carries the mark goes, whether or not the host could hold the phase now.
     phase = Phase(known.mark, ()) if options.verb == "remove" else known.phase(plan, host, network)
-    if options.verb == "explain":
+    if options.verb == "explain" and options.under is None:
         print(explain(phase, host), end="")
         return int(Exit.GOOD)
     system = System(host, phase.mark, plan.timeouts, network, Supervisor(host, plan.timeouts.command))
+    if options.verb == "explain":
+        print(_under(options, plan, system), end="")
+        return int(Exit.GOOD)
     if options.verb in {"converge", "note"}:
         _refuse_claimed(known, plan, host)
         _switch(phase.mark, on=True)
@@ -166,6 +171,15 @@ def _verb(options: argparse.Namespace, plan: Plan, host: str, network: Network) 
     else:
         print(f"{host}: {options.phase}: {len(found)} {word} in {seconds:.2f} s")
     return int(Exit.CHECK_FAILED) if options.verb == "check" and found else int(Exit.GOOD)
+
+
+def _under(options: argparse.Namespace, plan: Plan, system: System) -> str:
+    from provision.phase2 import DEFINITION, seen, under
+
+    if options.phase != DEFINITION.mark.phase:
+        raise InputError(Problem("--under", f"{options.phase} has nothing under it", "explain phase2 --under REPLICA"))
+    service, replica = seen.replica_of(plan, options.under)
+    return under.script(seen.look(system, replica.name), seen.beside(plan, service, replica), system.host)
 
 
 def _report(quiet: bool) -> engine.Report:

@@ -129,6 +129,10 @@ class Docker:
         listed = (item.text("Id") for item in self._ask("/containers/json?all=true").parts())
         return tuple(found for name in listed if (found := self.find("containers", name, "/json")))
 
+    def version(self) -> str:
+        """Return the engine's version."""
+        return self._ask("/version").text("Version")
+
     def networks(self) -> tuple[Said, ...]:
         """Return all networks, as `docker network inspect` shows them."""
         return tuple(self._ask("/networks").parts())

@@ -34,13 +34,14 @@ def explain(phase: Phase, host: str) -> str:
             lines += ["", f"# {resource.identity}"]
             for step in resource.say(phase.mark):
                 steps.append(step)
-                lines += _lines(step)
+                lines += lines_of(step)
     if any(isinstance(step, Background) for step in steps):
         lines += ["", "", "# The supervisor watches a program for a second before it calls it running.", "wait"]
     return "\n".join([*lines, ""])
 
 
-def _lines(step: Step) -> Iterator[str]:
+def lines_of(step: Step) -> Iterator[str]:
+    """Yield the lines of a shell script that do a step."""
     match step:
         case Command(argv):
             yield shlex.join(argv)

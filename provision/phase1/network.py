@@ -40,11 +40,7 @@ def bridges(plan: Plan, host: str) -> Section:
     published = {plan.service(entry.service).tier for entry in plan.published if entry.host == host}
     resources: list[Resource] = []
     for tier in plan.tiers_on(host):
-        resources += [
-            Bridge(tier.bridge, plan.underlay.mtu, mac(tier.gateway.ip)),
-            Sysctl(None, f"net.ipv6.conf.{tier.bridge}.disable_ipv6", "1", of_link=tier.bridge),
-            Address(None, tier.bridge, tier.gateway),
-        ]
+        resources += bridge(plan, tier)
         if tier.name in published:
             # Lets the host's own 127.0.0.1 reach the published port; the guard keeps the tier from using it.
             resources.append(Sysctl(None, f"net.ipv4.conf.{tier.bridge}.route_localnet", "1", of_link=tier.bridge))
@@ -57,13 +53,22 @@ def bridges(plan: Plan, host: str) -> Section:
     )
 
 
+def bridge(plan: Plan, tier: Tier) -> tuple[Resource, ...]:
+    """Return the switch of one tier."""
+    return (
+        Bridge(tier.bridge, plan.underlay.mtu, mac(tier.gateway.ip)),
+        Sysctl(None, f"net.ipv6.conf.{tier.bridge}.disable_ipv6", "1", of_link=tier.bridge),
+        Address(None, tier.bridge, tier.gateway),
+    )
+
+
 def namespaces(plan: Plan, host: str, mark: Mark) -> Section:
     """Return the namespaces, their cables, addresses and routes."""
     resources: list[Resource] = []
     for service in plan.services_on(host):
         tier = plan.tier(service.tier)
         for replica in service.replicas:
-            resources += _namespace(plan, mark, service, tier, replica)
+            resources += namespace(plan, mark, service, tier, replica)
     return Section(
         "A namespace for each replica, plugged into its tier",
         "A network namespace has links, addresses, routes, rules and sockets of its own. A veth pair is a cable: one "
@@ -73,7 +78,8 @@ def namespaces(plan: Plan, host: str, mark: Mark) -> Section:
     )
 
 
-def _namespace(plan: Plan, mark: Mark, service: Service, tier: Tier, replica: Replica) -> tuple[Resource, ...]:
+def namespace(plan: Plan, mark: Mark, service: Service, tier: Tier, replica: Replica) -> tuple[Resource, ...]:
+    """Return what one replica has: namespace, cable, address, route, and whom it asks for names."""
     name = replica.namespace
     return (
         Namespace(name),

@@ -10,13 +10,16 @@ import click
 from underlay.cli import images
 from underlay.cli.context import Settings, chosen_host, complete_host, pass_settings
 from underlay.cli.progress import Bar
-from underlay.errors import Exit, Problem
+from underlay.errors import Exit, InputError, Problem
 from underlay.hosts.base import Host, Lab
 from underlay.hosts.provisioning import plan_digest, provision
 from underlay.phases import PHASES, WITH_IMAGES
 from underlay.process import Completed
+from underlay.topology import in_containers
 
 _PHASE = click.argument("phase", type=click.Choice(PHASES))
+#: Stands for the replica behind a published port.
+_ENTRY = "-"
 _HOST = click.option("--host", "only", metavar="HOST", shell_complete=complete_host, help="Only this host.")
 
 
@@ -91,22 +94,48 @@ def remove(settings: Settings, phase: str, only: str | None) -> int:
 @click.command()
 @_PHASE
 @_HOST
+@click.option(
+    "--under",
+    metavar="[REPLICA]",
+    is_flag=False,
+    flag_value=_ENTRY,
+    help="What Docker has made for a container, as it is now (phase2; without a name: the one that the world calls).",
+)
 @pass_settings
-def explain(settings: Settings, phase: str, only: str | None) -> int:
+def explain(settings: Settings, phase: str, only: str | None, under: str | None) -> int:
     """Print the phase as a commented shell script. Run on a host without the phase, it makes the same.
 
     \b
     Examples:
       ./lab explain phase1 --host host1 | less
       ./lab remove phase1 && ./lab explain phase1 --host host1 | ./lab exec host1 -- sh
+      ./lab explain phase2 --under gateway-1      the commands that equal what Docker has made for it
     """
     lab = settings.lab()
-    said = ((host, provision(lab.plan, host, "explain", phase)) for host in _chosen(lab, only))
+    if under is None:
+        said = ((host, provision(lab.plan, host, "explain", phase)) for host in _chosen(lab, only))
+    else:
+        host, name = _container(lab, only, under)
+        said = ((host, provision(lab.plan, host, "explain", phase, "--under", name)) for host in (host,))
     code = max(_print(settings, host, script, raw=True) for host, script in said)
     stale = settings.stale(lab)
     if stale is not None:
         click.echo(f"note: {settings.spelled_problem(stale)}", err=True)
     return code
+
+
+def _container(lab: Lab, only: str | None, under: str) -> tuple[Host, str]:
+    """Return the host of the containers, and the replica that is meant."""
+    plan, where = lab.plan, in_containers(lab.plan).host
+    if where is None:
+        raise InputError(Problem("--under", "the plan has no services, so nobody has a container"))
+    if only not in (None, where):
+        raise InputError(
+            Problem(f"--host {only}", f"all containers are on {where}", f"--host {where}, or leave it out")
+        )
+    entries = [item.name for entry in plan.published for item in plan.service(entry.service).replicas]
+    names = [*entries, *(item.name for _, item in plan.replicas())]
+    return lab.hosts[where], names[0] if under == _ENTRY else under
 
 
 def _chosen(lab: Lab, only: str | None) -> tuple[Host, ...]:
