@@ -36,14 +36,15 @@ def healthy(stage: InContainers, deadline_s: float) -> None:
             said = stage.inspect(names)
         except Exception as error:
             return NotYet(str(error)[-200:])
-        states = {name: _health(item) for name, item in said.items()}
+        states = {name: health(item) for name, item in said.items()}
         bad = {name: state for name, state in states.items() if state != "healthy"}
         return NotYet(str(bad)) if bad else True
 
     until(probe, deadline_s=deadline_s, what="the health of all containers", where=str(stage.containers.host))
 
 
-def _health(said: Mapping[str, object] | None) -> str:
+def health(said: Mapping[str, object] | None) -> str:
+    """Return what Docker says of a container's health, by what it says of the container."""
     state = said.get("State") if said else None
     health = state.get("Health") if isinstance(state, Mapping) else None
     return str(health.get("Status")) if isinstance(health, Mapping) else "not there"

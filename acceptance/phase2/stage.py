@@ -106,7 +106,12 @@ class InContainers(Stage):
 
         In its own mounts there are none of the host's programs.
         """
-        return ("unshare", "--mount", "sh", "-ec", _ENTER, "sh", seat.space.split("/")[2], f"--net={seat.space}")
+        return self.enter_process(int(seat.space.split("/")[2]))
+
+    @staticmethod
+    def enter_process(pid: int) -> Sequence[str]:
+        """Return the same words for a container's process, whosever container it is."""
+        return ("unshare", "--mount", "sh", "-ec", _ENTER, "sh", str(pid), f"--net=/proc/{pid}/ns/net")
 
     def process(self, seat: Seat) -> int:
         """Return the number, on the host, of a container's first process."""
