@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 import pytest
 
 from acceptance.kernel import in_own_network, packets
-from acceptance.suite.cases import OUTSIDE, Visit, visits
+from acceptance.suite.arrivals import Probers, arrive, intrude
+from acceptance.suite.cases import OUTSIDE, Visit
 from acceptance.suite.flows import Pair, all_pairs
 from acceptance.suite.stage import Seat, Stage
-from acceptance.traffic import Attempt, Listener, Outcome, Prober, outward
+from acceptance.traffic import Listener, Outcome, outward
 from underlay.hosts.base import Machine
 from underlay.topology import Plan, Program
-
-Probers = Mapping[str, Prober]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,20 +212,8 @@ def test_no_egress_by_any_protocol_to_anywhere(sorties: Sorties, confined_seat: 
 
 @pytest.fixture(scope="module")
 def arrivals(stage: Stage, probers: Probers) -> Mapping[str, Outcome]:
-    """Use the published ports from everywhere, in one run a machine; by the visit's name."""
-    found: dict[str, Outcome] = {}
-    by_machine: dict[str, list[tuple[Visit, Attempt]]] = {}
-    for visit in visits(stage.plan):
-        seat = stage.seat(visit.member) if visit.member else None
-        kind, goal, port = "http", visit.address, visit.entry.port
-        attempt = seat.attempt(kind, goal, port) if seat else outward(kind, goal, port)
-        by_machine.setdefault(seat.host if seat else visit.machine, []).append(
-            (visit, replace(attempt, path="/health"))
-        )
-    for machine, here in by_machine.items():
-        outcomes = probers[machine].attempt([attempt for _, attempt in here])
-        found |= {visit.name: outcome for (visit, _), outcome in zip(here, outcomes, strict=True)}
-    return found
+    """Use the published ports from everywhere."""
+    return arrive(stage, probers)
 
 
 def test_published_port_answers(arrivals: Mapping[str, Outcome], visit: Visit, stage: Stage) -> None:
@@ -242,15 +229,8 @@ def test_published_port_answers(arrivals: Mapping[str, Outcome], visit: Visit, s
 
 @pytest.fixture(scope="module")
 def uninvited(stage: Stage, probers: Probers) -> Mapping[str, list[Outcome]]:
-    """Use the published ports from those who may not go out, in one run a host; by replica."""
-    found: dict[str, list[Outcome]] = {}
-    plan = stage.plan
-    for host, every in stage.by_host().items():
-        keys = [(seat, entry) for seat in every for entry in plan.published if not seat.service.egress]
-        attempts = [seat.attempt("tcp", plan.host(entry.host).address.ip, entry.port) for seat, entry in keys]
-        for (seat, _), outcome in zip(keys, probers[host].attempt(attempts) if keys else (), strict=True):
-            found.setdefault(seat.name, []).append(outcome)
-    return found
+    """Use the published ports from those who may not go out."""
+    return intrude(stage, probers)
 
 
 def test_published_port_is_refused_without_egress(
