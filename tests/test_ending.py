@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import provision.__main__ as provisioning
 from acceptance.provisioning import provision, read_report
 from tests.plans import shop
+from underlay import durable
 from underlay.cli import phase, status
 from underlay.cli.context import Settings
 from underlay.ending import ROOTS_TRACEBACKS, ending
@@ -59,6 +61,25 @@ def test_no_room_for_a_file_shows_the_traceback(directory: Path, capsys: pytest.
     assert ending(ValueError("something")) == Exit.UNFORESEEN
     said = capsys.readouterr().err
     assert "ValueError: something\nerror: unforeseen ValueError: something; please report it; no file" in said
+
+
+def test_a_full_disk_is_no_fault_of_ours(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was written, its name is told, no half of it stays, and there is no traceback."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (durable.replace, durable.overwrite):
+        with pytest.raises(OSError, match="No space left") as caught:
+            write(tmp_path / "file", "text")
+        assert ending(caught.value) == Exit.NOT_READY
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {tmp_path / 'file'}: No space left on device\n    hint: ")
+        assert "traceback" not in said
+        assert [path.name for path in tmp_path.iterdir() if path.name != "file"] == []
 
 
 def test_root_keeps_them_where_logs_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ allocation). An empty file carries no mark, so the next converge would take it f
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,12 +44,16 @@ def replace(
     new = draft(path)
     new.unlink(missing_ok=True)  # what a killed run left, which somebody may hold open
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        if owner is not None:
-            os.fchown(descriptor, *owner)
-        os.fchmod(descriptor, mode)  # after the owner, whose change takes bits away (chown(2))
-        _fill(file, content)
-    new.replace(path)
+    try:
+        with _told(path), os.fdopen(descriptor, "wb") as file:
+            if owner is not None:
+                os.fchown(descriptor, *owner)
+            os.fchmod(descriptor, mode)  # after the owner, whose change takes bits away (chown(2))
+            _fill(file, content)
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)  # a disk that is full is not made fuller
+        raise
     if keep_name:
         keep_names(path.parent)
 
@@ -57,7 +63,7 @@ def overwrite(path: Path, content: str | bytes) -> None:
 
     A reader, or a power cut, may find half of it.
     """
-    with path.open("wb") as file:
+    with _told(path), path.open("wb") as file:
         _fill(file, content)
 
 
@@ -74,6 +80,17 @@ def keep_names(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Have an error of writing name the file; write(2) and fsync(2) know none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def _fill(file: BinaryIO, content: str | bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -12,7 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from underlay.errors import Exit, UnderlayError
+from underlay.errors import Exit, Problem, UnderlayError
 from underlay.signals import stop_code
 
 _log = logging.getLogger("underlay.ending")
@@ -22,14 +23,16 @@ _log = logging.getLogger("underlay.ending")
 ROOTS_TRACEBACKS = Path("/var/log/underlay")
 STATE_VARIABLE = "XDG_STATE_HOME"
 _STDOUT = 1
+#: What a disk says that takes no more: no fault of ours, and nothing that trying again mends.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 def ending(error: BaseException, next_step: str = "run it again") -> int:
     """Say on standard error why the program ends, and return its exit code.
 
-    A person's mistake is shown without a traceback. After a signal ``next_step`` says what goes on from here. Anything
-    else is a fault of ours (70): one line, and a file with the traceback that its owner alone can read. Nothing is said
-    when the reader of our output has gone away.
+    A person's mistake is shown without a traceback, and so is a disk that is full. After a signal ``next_step`` says
+    what goes on from here. Anything else is a fault of ours (70): one line, and a file with the traceback that its
+    owner alone can read. Nothing is said when the reader of our output has gone away.
     """
     if isinstance(error, UnderlayError):
         for problem in error.problems:
@@ -38,6 +41,11 @@ def ending(error: BaseException, next_step: str = "run it again") -> int:
     if isinstance(error, KeyboardInterrupt):
         _say(f"interrupted; {next_step}")
         return stop_code(error)
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        where = "" if error.filename is None else str(error.filename)
+        hint = "see how much is left there (df -h), and make room"
+        _say(f"error: {Problem(where, error.strerror or str(error), hint)}")
+        return int(Exit.NOT_READY)
     if isinstance(error, BrokenPipeError) and _nobody_reads():
         return 128 + signal.SIGPIPE
     _log.debug("the traceback", exc_info=error)

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.rebuilds
 
 _MANIFEST = "/srv/underlay/shop/manifest.json"
 _STRANGER = "stranger"
+_SETTINGS = "/etc/underlay/phase2"
 
 
 @pytest.fixture
@@ -93,3 +94,16 @@ def test_images_that_are_not_there_are_asked_for(containers: InContainers, victi
         host.run(["mv", f"{_MANIFEST}.away", _MANIFEST])
     assert tried.exit_code == Exit.NOT_READY, f"{host.name}: expected: not in a state to answer; seen: {tried}"
     assert "the shop's images are not on this host" in tried.output, f"{host.name}: expected: says why; seen: {tried}"
+
+
+def test_full_disk_is_named_and_nothing_is_lost(containers: InContainers, victim: Seat) -> None:
+    """What is written into takes one page; what was there is there again afterwards."""
+    host = containers.machine(victim)
+    host.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=755", "none", _SETTINGS])
+    try:
+        tried = provision(host, "converge", containers.phase)
+    finally:
+        host.run(["umount", _SETTINGS])
+    assert tried.exit_code == Exit.NOT_READY, f"{host.name}: expected: not in a state to answer; seen: {tried}"
+    for word in ("No space left on device", _SETTINGS, "hint"):
+        assert word in tried.output, f"{host.name}: expected: {word!r} is said; seen: {tried}"

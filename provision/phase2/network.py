@@ -188,6 +188,8 @@ def networks(containers: Containers, daemon: Daemon) -> tuple[Section, tuple[Doc
         resources += [
             network,
             Sysctl(None, f"net.ipv6.conf.{network.bridge}.disable_ipv6", "1", of_link=network.bridge),
+            # A daemon that was once started without docker-proxy leaves it on.
+            Sysctl(None, f"net.ipv4.conf.{network.bridge}.route_localnet", "0", of_link=network.bridge),
         ]
     return Section(
         "A network for each tier",

@@ -380,17 +380,26 @@ docker network create --driver bridge --subnet 10.79.1.0/24 --gateway 10.79.1.1 
 # sysctl net.ipv6.conf.p2-frontend.disable_ipv6
 sysctl -qw net.ipv6.conf.p2-frontend.disable_ipv6=1
 
+# sysctl net.ipv4.conf.p2-frontend.route_localnet
+sysctl -qw net.ipv4.conf.p2-frontend.route_localnet=0
+
 # Docker network shop_backend
 docker network create --driver bridge --subnet 10.79.2.0/24 --gateway 10.79.2.1 --opt com.docker.network.bridge.name=p2-backend --opt com.docker.network.bridge.enable_icc=false --opt com.docker.network.driver.mtu=1500 --label com.docker.compose.network=backend --label com.docker.compose.project=shop --label underlay.phase=phase2 shop_backend
 
 # sysctl net.ipv6.conf.p2-backend.disable_ipv6
 sysctl -qw net.ipv6.conf.p2-backend.disable_ipv6=1
 
+# sysctl net.ipv4.conf.p2-backend.route_localnet
+sysctl -qw net.ipv4.conf.p2-backend.route_localnet=0
+
 # Docker network shop_data
 docker network create --driver bridge --subnet 10.79.3.0/24 --gateway 10.79.3.1 --internal --opt com.docker.network.bridge.name=p2-data --opt com.docker.network.bridge.enable_icc=false --opt com.docker.network.driver.mtu=1500 --label com.docker.compose.network=data --label com.docker.compose.project=shop --label underlay.phase=phase2 shop_data
 
 # sysctl net.ipv6.conf.p2-data.disable_ipv6
 sysctl -qw net.ipv6.conf.p2-data.disable_ipv6=1
+
+# sysctl net.ipv4.conf.p2-data.route_localnet
+sysctl -qw net.ipv4.conf.p2-data.route_localnet=0
 
 
 # 7. The shop
