@@ -10,6 +10,7 @@ import click
 from underlay.cli import images
 from underlay.cli.context import Settings, chosen_host, complete_host, pass_settings
 from underlay.cli.progress import Bar
+from underlay.cli.status import look
 from underlay.errors import Exit, InputError, Problem
 from underlay.hosts.base import Host, Lab
 from underlay.hosts.provisioning import plan_digest, provision
@@ -53,6 +54,11 @@ def converge(settings: Settings, phase: str, only: str | None, *, no_wait: bool)
             f"the other hosts know the changed plan too, and follow it with: ./lab converge {phase}"
         )
         click.echo(f"note: {said}", err=True)
+    if lab.recorded != before.recorded:
+        on = {name for state in look(lab).values() for name in state.phases}
+        for other in (name for name in PHASES if name in on and name != phase):
+            said = settings.spelled(f"{other} is on, and follows the changed plan with: ./lab converge {other}")
+            click.echo(f"note: {said}", err=True)
     return code
 
 
