@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,20 +38,34 @@ class Customer:
 
     def ask(self, wanted: Sequence[Attempt]) -> tuple[Outcome, ...]:
         """Send requests one after the other, each in a connection of its own, and follow no redirect."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(_AT_ONCE, "customer", _enter, (self._outside.network,))
-        return self._pool.submit(lambda: tuple(self._one(item) for item in wanted)).result()
+        return self._threads().submit(lambda: tuple(self._one(item) for item in wanted)).result()
 
     def one(self, wanted: Attempt) -> Outcome:
         """Send one request."""
         return self.ask([wanted])[0]
+
+    def hesitate(self, wanted: Attempt, meanwhile: Callable[[], None]) -> Outcome:
+        """Send a request whose body comes in two parts, with something done after the first."""
+
+        def parts() -> Iterator[bytes]:
+            body = wanted.body.encode()
+            yield body[: len(body) // 2]
+            meanwhile()
+            yield body[len(body) // 2 :]
+
+        return self._threads().submit(self._one, wanted, parts()).result()
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_AT_ONCE, "customer", _enter, (self._outside.network,))
+        return self._pool
 
     def close(self) -> None:
         """End the threads."""
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _one(self, item: Attempt) -> Outcome:
+    def _one(self, item: Attempt, body_parts: Iterator[bytes] | None = None) -> Outcome:
         started = time.monotonic()
         outcome, error, status, headers, body = "connected", "", 0, {}, ""
         with requests.Session() as session:
@@ -60,7 +74,7 @@ class Customer:
                 answer = session.request(
                     item.method,
                     f"http://{item.address}:{item.port}{item.path}",
-                    data=item.body.encode() or None,
+                    data=body_parts or item.body.encode() or None,
                     headers={**item.headers, "Connection": "close"},
                     timeout=(self._connect, self._connect * ANSWER),
                     allow_redirects=False,

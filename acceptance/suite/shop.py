@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from acceptance.customer import Customer
 from acceptance.suite.stage import Seat, Stage
@@ -84,6 +84,10 @@ class Shop:
     def one(self, request: Attempt) -> Outcome:
         """Send one request."""
         return self.ask([request])[0]
+
+    def hesitate(self, request: Attempt, meanwhile: Callable[[], None]) -> Outcome:
+        """Send a request whose body comes in two parts, with something done after the first."""
+        return self._customer.hesitate(request, meanwhile)
 
     def knock(self) -> Outcome:
         """Ask the entry for its first words, by a connection that does not wait long for them."""

@@ -16,6 +16,7 @@ from acceptance.suite.shop import Shop, assert_nothing_shows
 from acceptance.suite.stage import Stage
 from acceptance.traffic import Attempt, Listener, Outcome
 from underlay.topology import Program
+from underlay.wait import NotYet, until
 
 #: See pyproject.toml.
 pytestmark = pytest.mark.rebuilds
@@ -206,6 +207,30 @@ def test_stopped_gateways_are_told_as_the_phase_has_it(stopped: Stopped, stage: 
 def test_stopped_edge_is_told_by_the_kernel(stopped: Stopped) -> None:
     for outcome in stopped.away.answers["edges"]:
         assert outcome.outcome == "refused", f"expected: refused, nobody listens there; seen: {outcome}"
+
+
+def test_edge_that_is_stopped_finishes_what_it_has_begun(stage: Stage, shop: Shop, number: int) -> None:
+    """An order whose second half comes when the edge takes nobody any more is taken."""
+    edges = outages.of(stage, Program.NGINX)
+    with ThreadPoolExecutor(1) as pool:
+
+        def stop() -> None:
+            pool.submit(outages.each, stage.stop, edges)
+
+            def closed() -> bool | NotYet:
+                seen = shop.knock()
+                return True if not seen.connected else NotYet(str(seen))
+
+            until(closed, deadline_s=stage.plan.timeouts.ready, what="an edge that takes nobody", where="outside")
+
+        try:
+            answer = shop.hesitate(shop.order(number), stop)
+        finally:
+            pool.shutdown()  # it has stopped before it is started
+            outages.each(stage.start, edges)
+    _healed(shop, number)
+    answer.assert_connected()
+    assert answer.status == 201, f"expected: the order is taken, 201; seen: {answer} {answer.body}"
 
 
 def test_largest_packets_pass_both_ways(stopped: Stopped, allowed_pair: Pair, stage: Stage) -> None:
