@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from underlay.errors import Exit
 from underlay.hosts.base import Machine
+from underlay.hosts.provisioning import WAITS
 from underlay.topology import Plan
 from underlay.wait import NotYet, until
 
@@ -15,9 +16,10 @@ from underlay.wait import NotYet, until
 PROGRAM = "provision"
 #: The same with one phase more, which is the tests' own.
 ONE_MORE = "tests.provision.second"
-#: The host's own program that brings the phases back, what the supervisor says when it has (or where there is none),
-#: and how many times the plan's `ready` that may take.
-_BOOT, _AT_REST, _WAITS = "underlay-boot", ("EXITED", "FATAL", "STOPPED", "no such process"), 8
+#: The host's own program that brings the phases back; what the supervisor says when it has, or where there is none.
+_BOOT, _AT_REST = "underlay-boot", ("EXITED", "FATAL", "STOPPED", "no such process")
+#: How many runs of provisioning a boot may take.
+_RUNS = 2
 _LISTS = ("changes", "differences", "removed")
 
 
@@ -47,7 +49,8 @@ def provision(
     AssertionError if it says good (0), or that a check failed (1), without a word on what it has found.
     """
     options: Sequence[str] = ("--json",) if wait or verb != "converge" else ("--json", "--no-wait")
-    done = machine.run(command(verb, phase, *options, program=program), check=False)
+    words = command(verb, phase, *options, program=program)
+    done = machine.run(words, check=False, timeout=machine.timeouts.ready * WAITS)
     return read_report(machine.name, done.returncode, done.stdout, done.stderr)
 
 
@@ -64,7 +67,7 @@ def settled(machine: Machine, plan: Plan) -> None:
         said = machine.run(["supervisorctl", "status", _BOOT], check=False).stdout.strip()
         return True if any(state in said for state in _AT_REST) else NotYet(said)
 
-    limit = plan.timeouts.ready * _WAITS
+    limit = plan.timeouts.ready * WAITS * _RUNS
     until(probe, deadline_s=limit, what="the end of its boot", where=machine.name, slowest=1.0)
 
 

@@ -25,7 +25,7 @@ from underlay.errors import Exit, NotReady, Problem, Unforeseen
 from underlay.phases import PHASES
 from underlay.process import Completed, run
 from underlay.repository import REPOSITORY
-from underlay.topology import Plan
+from underlay.topology import Plan, Timeouts
 
 AMPLE = 20
 _PLAN = shop.plan()
@@ -156,6 +156,8 @@ class Answering:
 
     name: str
     line: str
+
+    timeouts = Timeouts(connect=1, command=5, ready=5, cache=1)
 
     @property
     def address(self) -> IPv4Address:

@@ -9,6 +9,7 @@ from testinfra.host import Host
 from underlay import process
 from underlay.hosts.backend import MachineBackend
 from underlay.process import Completed, ProgramTimedOut
+from underlay.topology import Timeouts
 
 
 class Here:
@@ -16,6 +17,7 @@ class Here:
 
     name = "here"
     address = IPv4Address("127.0.0.1")
+    timeouts = Timeouts(connect=1, command=1, ready=1, cache=1)
 
     def argv(self, command: Sequence[str], *, namespace: str | None = None, tty: bool = False) -> tuple[str, ...]:
         assert not tty

@@ -25,6 +25,7 @@ from underlay.errors import NotReady, Problem
 from underlay.hosts.resident import HELPER, ResidentHost
 from underlay.process import Completed, ProgramFailed, ProgramTimedOut
 from underlay.repository import REPOSITORY
+from underlay.topology import Timeouts
 from underlay.wait import NotYet, until
 
 #: Seconds; far more than any command here takes.
@@ -53,6 +54,8 @@ class Here:
     @property
     def name(self) -> str:
         return "here"
+
+    timeouts = Timeouts(connect=1, command=5, ready=5, cache=1)
 
     @property
     def address(self) -> IPv4Address:

@@ -24,7 +24,7 @@ from underlay.hosts.namespace.state import DIRECTORY_VARIABLE, Store
 from underlay.hosts.vagrant import handover
 from underlay.hosts.vagrant import labs as vagrant
 from underlay.process import Completed, ProgramFailed
-from underlay.topology import Plan, parse_plan, render_plan
+from underlay.topology import Plan, Timeouts, parse_plan, render_plan
 
 TEXT = shop.text()
 PLAN = parse_plan(TEXT, "plan")
@@ -145,6 +145,8 @@ class Here:
 
     name: str = "here"
     cut: int | None = None
+
+    timeouts = Timeouts(connect=1, command=5, ready=5, cache=1)
 
     @property
     def address(self) -> IPv4Address:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from underlay.errors import Problem
 from underlay.process import Completed
-from underlay.topology import Plan
+from underlay.topology import Plan, Timeouts
 
 
 class Machine(Protocol):
@@ -23,6 +23,11 @@ class Machine(Protocol):
     @property
     def address(self) -> IPv4Address:
         """The address on the underlay."""
+        ...
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The plan's, with the patience that this kind of machine needs."""
         ...
 
     def argv(self, command: Sequence[str], *, namespace: str | None = None, tty: bool = False) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from underlay.hosts.namespace.processes import all_pids, command_of, identify, n
 from underlay.hosts.namespace.state import MACHINE_S, run_directory, state_directory
 from underlay.hosts.vagrant import environment as vmenv
 from underlay.hosts.vagrant import labs as vagrant
-from underlay.hosts.vagrant import places
+from underlay.hosts.vagrant import places, sockets
 from underlay.mountinfo import Mount
 
 _PROC_NET = Path("/proc/sys/net")
@@ -157,7 +157,7 @@ def _files() -> Iterator[Path]:
     yield from places.run_directory().glob("*")
     files = (vmenv.files_directory(), vagrant.own_directory(), vagrant.handover_directory())
     yield from (place for place in files if place.exists())
-    yield from vagrant.all_socket_directories()
+    yield from sockets.all_socket_directories()
 
 
 def _short(text: str) -> bool:

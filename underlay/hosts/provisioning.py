@@ -18,7 +18,7 @@ from underlay.progress import Progress
 from underlay.topology import Plan, render_plan
 
 #: A phase waits for many programs, one after the other; each has the plan's `ready`.
-_WAITS = 4
+WAITS = 4
 #: Takes two files in whole or not at all: a power cut or a broken connection leaves those that were there. Arguments:
 #: the plan's path, its digest, the secret's path; the secret is the first line that is read, the plan the rest.
 #: `sync FILE` is fsync(2) of that file or directory (sync(1)).
@@ -52,7 +52,7 @@ def provision(plan: Plan, host: Host, *words: str) -> Completed:
     """Run ``python3 -m provision WORDS`` on a host and return what it said; its exit code tells how it went."""
     if not host.running():
         raise NotReady(Problem(host.name, "it is off", "bring it up: ./lab up, or ./lab vagrant up"))
-    return host.run(("python3", "-m", "provision", *words), check=False, timeout=plan.timeouts.ready * _WAITS)
+    return host.run(("python3", "-m", "provision", *words), check=False, timeout=plan.timeouts.ready * WAITS)
 
 
 def plan_digest(plan: Plan) -> str:

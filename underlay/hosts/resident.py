@@ -27,7 +27,7 @@ from typing import TypedDict
 from underlay.errors import NotReady, Problem
 from underlay.hosts.base import Host, Lab, Outside
 from underlay.process import Completed, ProgramFailed, ProgramTimedOut
-from underlay.topology import Plan
+from underlay.topology import Plan, Timeouts
 
 _log = logging.getLogger("underlay.resident")
 
@@ -196,6 +196,11 @@ class ResidentHost:
     def address(self) -> IPv4Address:
         """The address on the underlay."""
         return self._host.address
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The plan's, with the patience that this kind of machine needs."""
+        return self._host.timeouts
 
     def argv(self, command: Sequence[str], *, namespace: str | None = None, tty: bool = False) -> tuple[str, ...]:
         """Return the argument list that runs ``command`` there, without the helper."""

@@ -15,6 +15,7 @@ from underlay.hosts.namespace.processes import Process
 from underlay.hosts.vagrant import environment as vmenv
 from underlay.hosts.vagrant import handover, ssh
 from underlay.hosts.vagrant import labs as vagrant
+from underlay.hosts.vagrant.sockets import all_socket_directories, socket_directory
 from underlay.topology import Plan, load_plan
 
 
@@ -89,10 +90,10 @@ def test_connections_are_forgotten(dot: Path, plan: Plan) -> None:
     config = vagrant.own_directory() / "ssh-config"
     config.parent.mkdir()
     machines = {"host1": str(dot)}
-    sockets = vagrant.socket_directory(machines)
+    sockets = socket_directory(machines)
     config.write_text(ssh.config("", machines=machines, sockets=sockets, connect_s=1))
     sockets.mkdir()
-    assert sockets in vagrant.all_socket_directories()
+    assert sockets in all_socket_directories()
     vagrant.forget_connections()
     assert not config.exists()
     assert not sockets.exists()
@@ -105,9 +106,9 @@ def test_recorded_machines(dot: Path) -> None:
 
 
 def test_sockets_of_other_machines_lie_elsewhere() -> None:
-    one = vagrant.socket_directory({"host1": "a", "host2": "b"})
-    assert one == vagrant.socket_directory({"host2": "b", "host1": "a"})
-    assert one != vagrant.socket_directory({"host1": "a", "host2": "c"})
+    one = socket_directory({"host1": "a", "host2": "b"})
+    assert one == socket_directory({"host2": "b", "host1": "a"})
+    assert one != socket_directory({"host1": "a", "host2": "c"})
     assert len(str(one / ("h" * 40))) < 100  # unix(7) has room for 107
 
 

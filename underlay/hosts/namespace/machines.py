@@ -19,7 +19,7 @@ from underlay.hosts.namespace.processes import Process, alive
 from underlay.hosts.namespace.state import LabState, Store
 from underlay.hosts.provisioning import tell
 from underlay.process import Completed
-from underlay.topology import Host, Plan, differences, needing_a_start, parse_plan, render_plan
+from underlay.topology import Host, Plan, Timeouts, differences, needing_a_start, parse_plan, render_plan
 
 _ENTER = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
 #: nsenter waits outside of the host's pid namespace. When a signal ends it, what it started there is hung up on.
@@ -56,6 +56,11 @@ class NamespaceHost:
     def name(self) -> str:
         """The host's name in the plan."""
         return self._host.name
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The plan's, with the patience that this kind of machine needs."""
+        return self._plan.timeouts
 
     @property
     def address(self) -> IPv4Address:
@@ -151,6 +156,11 @@ class Outside:
     def name(self) -> str:
         """The name used in messages."""
         return "outside"
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The plan's, with the patience that this kind of machine needs."""
+        return self._plan.timeouts
 
     @property
     def address(self) -> IPv4Address:

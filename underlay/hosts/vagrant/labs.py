@@ -6,10 +6,8 @@ are all that is used once the lab was found.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
@@ -23,9 +21,10 @@ from underlay.hosts.vagrant import environment as vmenv
 from underlay.hosts.vagrant import handover, ssh
 from underlay.hosts.vagrant.handover import EMULATED, PLAN, SECRET
 from underlay.hosts.vagrant.hypervisors import Hypervisor, hypervisors
+from underlay.hosts.vagrant.sockets import make_sockets, socket_directory
 from underlay.process import Completed
 from underlay.repository import REPOSITORY
-from underlay.topology import Host, Plan, load_plan, render_plan
+from underlay.topology import Host, Plan, Timeouts, load_plan, render_plan
 from underlay.wait import NotYet, until
 
 #: Seconds until a machine that was powered on runs commands: software emulation of two on two cores takes a minute.
@@ -34,7 +33,6 @@ _UP = "bring it up: ./lab vagrant up"
 #: Seconds to close a shared connection.
 _CLOSE_S = 5.0
 _SSH_CONFIG = "ssh-config"
-_SOCKETS = f"underlay-{os.geteuid()}-"
 #: How often a machine that boots is asked.
 _EACH_S = 0.5
 
@@ -71,6 +69,11 @@ class VagrantHost:
         return self._host.name
 
     @property
+    def timeouts(self) -> Timeouts:
+        """The plan's, with the patience that this kind of machine needs."""
+        return self._plan.timeouts
+
+    @property
     def address(self) -> IPv4Address:
         """The address on the underlay."""
         return self._host.address.ip
@@ -82,7 +85,7 @@ class VagrantHost:
 
     def argv(self, command: Sequence[str], *, namespace: str | None = None, tty: bool = False) -> tuple[str, ...]:
         """Return the argument list that runs ``command`` there as root."""
-        _make_sockets(self._sockets)
+        make_sockets(self._sockets)
         term = os.environ.get("TERM", "dumb") if tty else "dumb"
         return vmenv.inside(
             ssh.argv(self._config, self.name, ssh.remote(command, namespace=namespace, term=term), tty=tty)
@@ -100,7 +103,7 @@ class VagrantHost:
         """Run ``command`` there to its end; see ``base.Machine``. NotReady when the connection cannot be had."""
         limit = self._plan.timeouts.command if timeout is None else timeout
         where = self.name if namespace is None else f"{self.name}/{namespace}"
-        _make_sockets(self._sockets)
+        make_sockets(self._sockets)
         line = ssh.remote(command, namespace=namespace, timeout=limit)
         done = process.run(
             vmenv.inside(ssh.argv(self._config, self.name, line)),
@@ -185,6 +188,11 @@ class VagrantOutside:
     def name(self) -> str:
         """The name used in messages."""
         return "outside"
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The plan's, with the patience that this kind of machine needs."""
+        return self._plan.timeouts
 
     @property
     def address(self) -> IPv4Address:
@@ -363,33 +371,12 @@ def recorded(dot: Path, hosts: Sequence[str]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def socket_directory(machines: Mapping[str, str]) -> Path:
-    """Return the short directory for the sockets of shared connections to exactly these machines."""
-    digest = hashlib.sha256(" ".join(sorted(machines.values())).encode()).hexdigest()[:8]
-    return Path(tempfile.gettempdir()) / f"{_SOCKETS}{digest}"
-
-
-def all_socket_directories() -> list[Path]:
-    """Return those that are there, of whatever checkout of this user."""
-    return sorted(Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*"))
-
-
 _FACTS = """\
 echo "kernel=$(uname -r)"
 echo "docker=$(docker --version 2>/dev/null)"
 echo "booted=$(date -u -d "@$(sed -n 's/^btime //p' /proc/stat)" +%Y-%m-%dT%H:%M:%S+00:00)"
 echo "modules=$(for name in br_netfilter ip_vs vxlan overlay; do modprobe -n -q $name && printf '%s ' $name; done)"
 """
-
-
-def _make_sockets(directory: Path) -> None:
-    try:
-        directory.mkdir(mode=0o700, exist_ok=True)
-        status = directory.lstat()
-    except OSError as error:
-        raise NotReady(Problem(str(directory), f"it cannot be made: {error.strerror}", "make it possible")) from error
-    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise NotReady(Problem(str(directory), "it must be yours alone", "remove it"))
 
 
 def _true(config: Path, machines: Mapping[str, str]) -> bool:
