@@ -21,6 +21,8 @@ _RIGHTS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Gid"
 #: Where names are not those of files.
 _NOT_FILES = frozenset({"/proc", "/sys"})
 _PLACES = ("/etc/underlay", "/run/underlay", "/var/lib/underlay")
+#: How a process is called that is about to become a container's: still root, and still the runtime's program (runc).
+_RUNTIME = "runc"
 
 
 def _processes(spaces: dict[str, str]) -> dict[str, dict[int, int]]:
@@ -30,9 +32,10 @@ def _processes(spaces: dict[str, str]) -> dict[str, dict[int, int]]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             name, owner = known.get((path / "ns" / "net").stat().st_ino), path.stat().st_uid
+            begins = (path / "comm").read_text().startswith(_RUNTIME)
         except OSError:
             continue  # it has ended meanwhile
-        if name is not None:
+        if name is not None and not begins:
             found.setdefault(name, {})[int(path.name)] = owner
     return found
 
@@ -138,13 +141,16 @@ def _as_user(number: int, paths: list[str]) -> list[str]:
 def main() -> None:
     """Print the processes and their rights, the private files, and what each user can read of either."""
     processes, files = _processes(json.load(sys.stdin)), dict(_private_files())
-    pids = [pid for each in processes.values() for pid in each]
+    rights = {pid: found for each in processes.values() for pid in each if (found := _rights(pid))}
+    # A health check, say, ends soon.
+    processes = {name: {pid: owner for pid, owner in each.items() if pid in rights} for name, each in processes.items()}
+    pids = list(rights)
     paths = [*files, *(f"/proc/{pid}/{what}" for pid in pids for what in ("environ", "mem"))]
     users = sorted({owner for each in processes.values() for owner in each.values()} - {0})
     json.dump(
         {
             "processes": processes,
-            "rights": {pid: rights for pid in pids if (rights := _rights(pid))},
+            "rights": rights,
             "files": files,
             "writable": _writable({number: _group(number) for number in users}),
             "readable": {number: _as_user(number, paths) for number in users},

@@ -99,15 +99,15 @@ class Docker:
         self._there.forget()
         self._containers.forget()
 
-    def wait(self, deadline_s: float) -> None:
-        """Wait until it answers; NotReady, with the last thing seen, if it does not."""
+    def wait(self, deadline_s: float, hint: str = "") -> None:
+        """Wait until it answers; NotReady, with the last thing seen and a hint, if it does not."""
         self.forget()
 
         def probe() -> bool | NotYet:
             silent = self._silent()
             return True if silent is None else NotYet(silent)
 
-        hint = f"see what it said: ./lab logs {self._where} docker"
+        hint = hint or f"see what it said: ./lab logs {self._where} docker"
         until(probe, deadline_s=deadline_s, what="an answer of Docker", where=self._where, hint=hint, slowest=0.2)
 
     def hashes(self, project: str) -> Mapping[str, str]:

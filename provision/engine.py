@@ -130,16 +130,19 @@ def remove(phase: Phase, system: System, report: Report, kinds: Sequence[Kind]) 
     nothing = Phase(phase.mark, ())
     system.look_again()
     surplus = tuple(_surplus(nothing, system, kinds))
-    removed = tuple(Difference(found.identity, "is removed") for item in surplus for found in item.found)
-    for difference in removed:
-        report(difference)
-    _remove(surplus, system)
+    removed: list[Difference] = []
+
+    def gone(found: Found) -> None:
+        removed.append(Difference(found.identity, "is removed"))
+        report(removed[-1])
+
+    _remove(surplus, system, gone)
     system.network.close()
     system.look_again()
     left = tuple(found for item in _surplus(nothing, system, kinds) for found in item.found)
     if left:
         raise NotReady(*(Problem(system.host, f"{found.identity} could not be removed") for found in left))
-    return removed
+    return tuple(removed)
 
 
 def wait_until_ready(resources: Sequence[Resource], system: System) -> None:
@@ -203,14 +206,16 @@ def _not_planned(surplus: Iterable[_Surplus]) -> Iterator[Difference]:
             yield Difference(found.identity, "is there but not planned")
 
 
-def _remove(surplus: Iterable[_Surplus], system: System) -> None:
+def _remove(surplus: Iterable[_Surplus], system: System, gone: Callable[[Found], None] = lambda _: None) -> None:
     for item in surplus:
         if item.everything and item.kind.remove_all:
             item.kind.remove_all(system)
-            continue
+        else:
+            for found in item.found:
+                if found.prepare:
+                    found.prepare(system)
+            for found in item.found:
+                found.remove(system)
+            system.network.flush()
         for found in item.found:
-            if found.prepare:
-                found.prepare(system)
-        for found in item.found:
-            found.remove(system)
-        system.network.flush()
+            gone(found)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from acceptance.phase2.knocking import Knocking
 
 _SETTINGS = "/etc/underlay/phase2"
+#: Where Docker keeps what it has.
+_DISK = "/var/lib/docker"
 #: The user of Debian's docker-registry.
 _REGISTRY = "docker-registry"
 #: Kinds of records that Docker's name server answers for by itself (moby, daemon/libnetwork/resolver.go).
@@ -215,6 +217,18 @@ class InContainers(Stage):
     def leave_behind(self, host: Host) -> None:
         """Have the daemon stopped: what it keeps on the disk is then seen by nobody."""
         host.run(["supervisorctl", "stop", "docker"], timeout=self.plan.timeouts.ready)
+
+    def data(self, host: Host) -> Sequence[str]:
+        """Return the directories of volumes and containers, and the files that stand for images."""
+        marked = ["--filter", f"label=underlay.phase={self.phase}"]
+        volumes = host.run(["docker", "volume", "ls", "--quiet", *marked]).stdout.split()
+        said = host.run(["docker", "ps", "--all", "--quiet", "--no-trunc", *marked]).stdout.split()
+        images = host.run(["docker", "inspect", "--format", "{{.Image}}", *said]).stdout.split() if said else []
+        return [
+            *(f"{_DISK}/volumes/{name}" for name in volumes),
+            *(f"{_DISK}/containers/{name}" for name in said),
+            *(f"{_DISK}/image/overlay2/imagedb/content/{name.replace(':', '/')}" for name in sorted(set(images))),
+        ]
 
     def source(self, seat: Seat, target: Seat) -> IPv4Address:
         """Return the address in the target's network, if it is in there."""

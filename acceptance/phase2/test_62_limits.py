@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -27,41 +29,64 @@ _OF_DATABASE = (_CPUS, 256 * _MIB, 256)
 _IN_PYTHON = (Program.PRODUCT, Program.ORDER, Program.GATEWAY)
 #: How far from its share may be what somebody gets who wants more.
 _EXACT = 0.1
-#: Seconds of a busy loop, and of such loops how many make a noise.
-_BUSY_S, _LOOPS = 3, 4
+#: Of how many busy loops a noise is made, and how often it is measured what comes of it.
+_LOOPS, _ROUNDS = 4, 3
 #: Requests of one measurement, and the part of their rate that must be left.
 _REQUESTS, _LEFT = 50, 0.5
 
-#: Runs for so many seconds, in so many processes.
-_SPIN = """
+#: Where a container may write: a file there ends what runs in it, by the hand of the host.
+_QUIET = "/run/shop/quiet"
+#: Is busy in so many processes for so many seconds, or until it is told to be quiet.
+_SPIN = f"""
 import os, sys, time
 for _ in range(int(sys.argv[2]) - 1):
     if os.fork() == 0:
         break
+else:
+    sys.argv.append("first")
 end = time.monotonic() + float(sys.argv[1])
-while time.monotonic() < end: pass
+while time.monotonic() < end and not os.path.exists("{_QUIET}"): pass
+if "first" in sys.argv:
+    for _ in range(int(sys.argv[2]) - 1): os.wait()
 """
 #: Fills so many mebibytes.
 _EAT = """
 import sys
 kept = [b"x" * 1048576 for _ in range(int(sys.argv[1]))]
 """
-#: Starts so many processes, or as many as it can; they end by themselves. Tells how many there were.
-_BREED = """
+#: Starts so many processes, or as many as it can, which end after so many seconds, or when they are told to be quiet.
+#: Tells how many there were.
+_BREED = f"""
 import os, sys, time
-count = 0
+count, end = 0, time.monotonic() + float(sys.argv[2])
 for _ in range(int(sys.argv[1])):
     try:
         pid = os.fork()
     except BlockingIOError:
         break
     if pid == 0:
-        time.sleep(float(sys.argv[2]))
+        while time.monotonic() < end and not os.path.exists("{_QUIET}"): time.sleep(0.1)
         os._exit(0)
     count += 1
-print(count, flush=True)
 for _ in range(count): os.wait()
+print(count)
 """
+
+
+@contextmanager
+def _noise(stage: InContainers, seat: Seat, program: str, *words: object) -> Iterator[Future[Completed]]:
+    """Have a program run in a container meanwhile."""
+    host, file = stage.machine(seat), f"/proc/{stage.process(seat)}/root{_QUIET}"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(_inside, stage, seat, program, *words)
+        try:
+            yield running
+        finally:
+            host.run(["touch", file])
+            try:
+                running.result()
+            finally:
+                host.run(["rm", file])
 
 
 def _inside(stage: InContainers, seat: Seat, program: str, *words: object) -> Completed:
@@ -92,38 +117,51 @@ def test_kernel_keeps_the_limits_of_each_container(containers: InContainers, sea
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a replica got while it was busy: parts of a processor, and of the periods those in which it had to stop."""
+    """What a replica got while it was busy, round by round.
 
+    ``cpus`` are parts of a processor, ``throttled`` are of the periods those in which it had to stop for more.
+    """
+
+    host: LabHost
     seat: Seat
-    cpus: float
-    throttled: float
+    cpus: Sequence[float]
+    throttled: Sequence[float]
 
     def assert_exact(self) -> None:
-        """Fail unless it got what it may have, and was stopped for more."""
-        low, high = _CPUS * (1 - _EXACT), _CPUS * (1 + _EXACT)
-        assert low <= self.cpus <= high, f"{self.seat.name}: expected: {low:g} to {high:g} CPUs; seen: {self.cpus:.3f}"
-        assert self.throttled > 1 - _CPUS, (
-            f"{self.seat.name}: expected: stopped in most periods; seen: {self.throttled:.2f}"
-        )
+        """Fail unless it never got more than it may have, and all of that in each period in which it was stopped.
+
+        In the other periods somebody else on the machine took the time; when nobody does, there are none.
+        """
+        for cpus, throttled in zip(self.cpus, self.throttled, strict=True):
+            low, high = _CPUS * throttled * (1 - _EXACT), _CPUS * (1 + _EXACT)
+            assert low <= cpus <= high, f"{self.seat.name}: expected: {low:.3f} to {high:.3f} CPUs; seen: {cpus:.3f}"
+        if not any(self.throttled):
+            load = self.host.check_output("cat /proc/loadavg")
+            pytest.skip(f"others on this machine took the time: {self.seat.name} got {self.cpus}; load {load}")
 
 
 @pytest.fixture(scope="module")
 def shares(containers: InContainers) -> tuple[Share, Share]:
-    """Have a noisy replica, with several busy loops, and a neighbour with one, at the same time."""
+    """Have a noisy replica, with several busy loops, and a neighbour with one, at the same time, several times."""
     both = _two(containers)
     groups = [_group(containers, seat) for seat in both]
-    before = [(group.seconds, group.periods) for group in groups]
+    cpus: tuple[list[float], list[float]] = ([], [])
+    throttled: tuple[list[float], list[float]] = ([], [])
     with ThreadPoolExecutor(2) as pool:
-        for done in pool.map(lambda seat, loops: _inside(containers, seat, _SPIN, _BUSY_S, loops), both, (_LOOPS, 1)):
-            assert done.ok, f"expected: it runs to its end; seen: {done}"
-    found = []
-    for seat, group, (used, (periods, stopped)) in zip(both, groups, before, strict=True):
-        # By the clock of whoever measures: the kernel's own count of the periods in which it ran.
-        ran = group.periods[0] - periods
-        found.append(
-            Share(seat, (group.seconds - used) / (ran * group.period), (group.periods[1] - stopped) / max(ran, 1))
-        )
-    return found[0], found[1]
+        for _ in range(_ROUNDS):
+            before = [(group.seconds, group.periods) for group in groups]
+            for done in pool.map(lambda seat, loops: _inside(containers, seat, _SPIN, 1, loops), both, (_LOOPS, 1)):
+                assert done.ok, f"expected: it runs to its end; seen: {done}"
+            for number, (group, (used, (periods, stopped))) in enumerate(zip(groups, before, strict=True)):
+                # By the clock of whoever measures: the kernel's own count of the periods in which it ran.
+                ran = max(group.periods[0] - periods, 1)
+                cpus[number].append((group.seconds - used) / (ran * group.period))
+                throttled[number].append((group.periods[1] - stopped) / ran)
+    first, second = (
+        Share(LabHost(containers.machine(seat), containers.plan), seat, cpus[number], throttled[number])
+        for number, seat in enumerate(both)
+    )
+    return first, second
 
 
 def test_busy_loops_get_half_a_processor(shares: tuple[Share, Share]) -> None:
@@ -131,32 +169,34 @@ def test_busy_loops_get_half_a_processor(shares: tuple[Share, Share]) -> None:
 
 
 def test_neighbour_of_a_noisy_container_keeps_its_share(shares: tuple[Share, Share]) -> None:
-    shares[1].assert_exact()
-
-
-def _rate(shop: Shop) -> float:
-    """Return the requests that are answered in a second, the better of two measurements."""
-    best = 0.0
-    for _ in range(2):
-        began = time.monotonic()
-        answers = shop.ask([shop.get("/api/products")] * _REQUESTS)
-        best = max(best, _REQUESTS / (time.monotonic() - began))
-        seen = {answer.status for answer in answers}
-        assert seen == {200}, f"expected: 200; seen: {seen}"
-    return best
+    noisy, neighbour = shares
+    neighbour.assert_exact()
+    seen, least = sum(neighbour.cpus), sum(noisy.cpus) * _LEFT
+    name = neighbour.seat.name
+    assert seen >= least, f"{name}: expected: half of what the noisy one got, {least:.2f}; seen: {seen:.2f}"
 
 
 def test_customers_do_not_notice_a_noisy_container(containers: InContainers, shop: Shop) -> None:
     noisy, _ = _two(containers)
-    _rate(shop)
-    before = _rate(shop)
-    with ThreadPoolExecutor(1) as pool:
-        used = _group(containers, noisy).seconds
-        noise = pool.submit(_inside, containers, noisy, _SPIN, _BUSY_S, _LOOPS)
-        _await_use(containers, noisy, used)
-        during = _rate(shop)
-        assert not noise.done(), "expected: the noise is louder than the measurement is long; seen: it had ended"
-    assert during >= before * _LEFT, f"expected: {before * _LEFT:.0f} requests a second or more; seen: {during:.0f}"
+    limit, pairs = containers.plan.timeouts.ready, []
+    for _ in range(_ROUNDS):
+        before, used = _rate(shop), _group(containers, noisy).seconds
+        with _noise(containers, noisy, _SPIN, limit, _LOOPS):
+            _await_use(containers, noisy, used)
+            pairs.append((before, _rate(shop)))
+    # Whoever else is on the machine disturbs some rounds, and the noise would disturb each.
+    best = max(during / before for before, during in pairs)
+    assert best >= _LEFT, f"expected: {_LEFT:g} of the usual rate or more; seen: requests a second {pairs}"
+
+
+def _rate(shop: Shop) -> float:
+    """Return the requests that are answered in a second."""
+    began = time.monotonic()
+    answers = shop.ask([shop.get("/api/products")] * _REQUESTS)
+    seconds = time.monotonic() - began
+    seen = {answer.status for answer in answers}
+    assert seen == {200}, f"expected: 200; seen: {seen}"
+    return _REQUESTS / seconds
 
 
 def _await_use(stage: InContainers, seat: Seat, before: float) -> None:
@@ -217,19 +257,15 @@ def test_service_that_is_killed_for_its_memory_comes_back(containers: InContaine
 def test_fork_bomb_stops_at_its_limit_and_neighbours_start_what_they_like(containers: InContainers) -> None:
     seat, neighbour = _two(containers)
     group = _group(containers, seat)
-    refused = group.refused
-    with ThreadPoolExecutor(1) as pool:
-        bomb = pool.submit(_inside, containers, seat, _BREED, 4 * _PIDS, _BUSY_S)
+    refused, ready = group.refused, containers.plan.timeouts.ready
 
-        def full() -> bool | NotYet:
-            return True if group.refused > refused else NotYet("none was refused")
+    def full() -> bool | NotYet:
+        return True if group.refused > refused else NotYet("none was refused")
 
-        until(
-            full, deadline_s=containers.plan.timeouts.ready, what="the last process", where=f"{seat.host}/{seat.name}"
-        )
+    with _noise(containers, seat, _BREED, 4 * _PIDS, ready) as bomb:
+        until(full, deadline_s=ready, what="the last process", where=f"{seat.host}/{seat.name}")
         other = _inside(containers, neighbour, _BREED, 2, 0)
-        meanwhile = not bomb.done()
-    assert meanwhile, "expected: the neighbour starts its processes while the bomb is there; seen: it had ended"
+        assert not bomb.done(), f"expected: the bomb is there meanwhile; seen: {bomb.result()}"
     assert other.stdout.split() == ["2"], f"{neighbour.name}: expected: it starts 2 processes; seen: {other}"
     done = bomb.result()
     count = int(done.stdout or -1)

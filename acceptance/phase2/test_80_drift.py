@@ -61,6 +61,44 @@ def _hijacked(name: str, network: str) -> Sequence[str]:
     )
 
 
+def _elsewhere(name: str, network: str) -> Sequence[str]:
+    """Return what gives a container another address in its network, with the same names."""
+    place = f"{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}"
+    return (
+        f"address=$(docker inspect --format '{place}' {name})",
+        f"docker network disconnect {network} {name}",
+        f"docker network connect --ip ${{address%.*}}.99 --alias redis {network} {name}",
+    )
+
+
+def _leading_out(name: str, network: str) -> Sequence[str]:
+    """Return what makes an internal network anew, as one that leads out and keeps nobody apart."""
+    place = "{{(index .IPAM.Config 0).Subnet}}"
+    bridge = f"--opt com.docker.network.bridge.name={_bridge(network)}"
+    return (
+        f"subnet=$(docker network inspect --format '{place}' {network})",
+        _emptied(network),
+        f"docker network rm {network}",
+        f"docker network create --label underlay.phase=phase2 --subnet $subnet {bridge} {network}",
+    )
+
+
+def _inside(name: str, command: str) -> str:
+    return f"nsenter --net=/proc/$(docker inspect --format '{{{{.State.Pid}}}}' {name})/ns/net {command}"
+
+
+def _unplugged(name: str, _: str) -> Sequence[str]:
+    """Return what takes the host's end of a container's cable out of its bridge."""
+    return (
+        f"number=$({_inside(name, 'ip -o link show eth0')} | sed 's/.*@if\\([0-9]*\\):.*/\\1/')",
+        'ip link set $(ip -o link | sed -n "s/^$number: \\([^@]*\\)@.*/\\1/p") nomaster',
+    )
+
+
+_NETWORK = (lambda _, network: f"Docker network {network}", lambda _: frozenset({"*"}), ("container ", "sysctl "))
+_RULES = "Docker rules"
+
+
 def _half_made(name: str, _: str) -> Sequence[str]:
     """Return what a Compose leaves that was killed before the new container had the old one's name."""
     labels = ("underlay.phase=phase2", "com.docker.compose.project=shop", f"com.docker.compose.service={name}")
@@ -101,6 +139,33 @@ DRIFTS: Mapping[str, Drift] = {
     "has capabilities": Drift(lambda name, _: _changed(name, "cap_drop: .*", "cap_drop: []")),
     "another name in its network": Drift(lambda name, _: _changed(name, "aliases: .redis,", "aliases: [")),
     "one name more in its network": Drift(_hijacked),
+    "another address": Drift(_elsewhere),
+    "a processor of its own": Drift(lambda name, _: [f"docker update --cpuset-cpus 0 {name}"]),
+    "network that leads out": Drift(_leading_out, *_NETWORK),
+    "bridge that is down": Drift(
+        lambda _, network: [f"ip link set {_bridge(network)} down"],
+        lambda _, network: f"Docker network {network}",
+        _nobody,
+    ),
+    "bridge without its address": Drift(
+        lambda _, network: [f"ip address flush dev {_bridge(network)}"],
+        lambda _, network: f"Docker network {network}",
+        _nobody,
+    ),
+    "bridge that is gone": Drift(lambda _, network: [f"ip link delete {_bridge(network)}"], *_NETWORK),
+    "cable that is cut": Drift(lambda name, _: [_inside(name, "ip link delete eth0")]),
+    "cable that is down": Drift(lambda name, _: [_inside(name, "ip link set eth0 down")]),
+    "cable that is unplugged": Drift(_unplugged),
+    "Docker's jump": Drift(
+        lambda *_: ["iptables -w -D FORWARD -j DOCKER-USER"], lambda *_: _RULES, lambda _: frozenset({"*"})
+    ),
+    "Docker's translation": Drift(
+        lambda *_: [
+            "iptables-save -t nat | sed -n 's/^-A \\(POSTROUTING .* ! -o p2-.*\\)/iptables -w -t nat -D \\1/p' | sh"
+        ],
+        lambda *_: _RULES,
+        lambda _: frozenset({"*"}),
+    ),
     "another weight": Drift(lambda name, _: [f"docker update --cpu-shares 512 {name}"]),
     "half made anew": Drift(_half_made, lambda name, _: f"container 0123_{name}", _nobody),
     "frozen daemon": Drift(
@@ -190,6 +255,43 @@ def _assert_named(host: Host, found: Report, wanted: str, drift: Drift) -> None:
     assert wanted in found.resources, f"{host.name}: expected: {wanted} is named; seen: {found}"
     others = [item for item in found.resources if item != wanted and not item.startswith(drift.follows or ("!",))]
     assert not others, f"{host.name}: expected: {wanted} alone; seen besides: {others}"
+
+
+def test_published_port_that_no_rule_leads_to_is_named_and_mended(containers: InContainers) -> None:
+    stage = containers
+    if not stage.plan.published or stage.containers.host is None:
+        pytest.skip("the plan publishes nothing")
+    host = stage.lab.hosts[stage.containers.host]
+    try:
+        _break(host, ["iptables -w -t nat -F DOCKER"])
+        found = provision(host, "check", stage.phase)
+    finally:
+        mended = provision(host, "converge", stage.phase)
+    assert found.resources == (_RULES,), f"{host.name}: expected: {_RULES} alone; seen: {found}"
+    assert mended.exit_code == 0, f"{host.name}: expected: converge mends it; seen: {mended}"
+    healthy(stage, stage.plan.timeouts.ready)
+
+
+def test_settings_that_were_changed_are_put_back_and_read_again(containers: InContainers) -> None:
+    """A container may have read them meanwhile."""
+    stage = containers
+    seat = next((item for item in stage.seats() if item.service.program is Program.NGINX), None)
+    if seat is None:
+        pytest.skip("the plan has no edge")
+    host, before = stage.machine(seat), _started(stage)
+    places = "{{range .Mounts}}{{println .Source}}{{end}}"
+    (path,) = host.run(["docker", "inspect", "--format", places, seat.name]).stdout.split()
+    try:
+        host.run(["sh", "-c", f"echo '# more' >>{path}"])
+        found = provision(host, "check", stage.phase)
+    finally:
+        mended = provision(host, "converge", stage.phase)
+    wanted = {f"file {path}", f"container {seat.name}"}
+    assert set(found.resources) == wanted, f"{host.name}: expected: {wanted}; seen: {found}"
+    assert mended.exit_code == 0, f"{host.name}: expected: converge mends it; seen: {mended}"
+    touched = {name for name, moment in _started(stage).items() if before[name] != moment}
+    assert touched == {seat.name}, f"{host.name}: expected: started again: {seat.name}; seen: {sorted(touched)}"
+    healthy(stage, stage.plan.timeouts.ready)
 
 
 def test_secret_that_was_changed_is_put_back_and_read_again(containers: InContainers) -> None:

@@ -75,6 +75,38 @@ def test_network_of_somebody_elses_on_our_subnet_is_left_alone(containers: InCon
         host.run(["docker", "network", "rm", _STRANGER])
 
 
+def test_network_of_somebody_elses_with_our_name_is_left_alone(containers: InContainers, victim: Seat) -> None:
+    host, network = containers.machine(victim), f"shop_{victim.tier.name}"
+    every = f"docker ps --all --quiet --filter network={network}"
+    host.run(["sh", "-c", f"{every} | xargs --max-args=1 docker network disconnect --force {network}"])
+    host.run(["docker", "network", "rm", network])
+    try:
+        theirs = host.run(["docker", "network", "create", network]).stdout.strip()
+        _assert_left_alone(host, containers.phase, f"Docker network {network}", f"docker network rm {network}")
+        still = host.run(["docker", "network", "inspect", "--format", "{{.Id}}", network]).stdout.strip()
+        assert still == theirs, f"{host.name}: expected: theirs, {theirs}; seen: {still}"
+    finally:
+        host.run(["docker", "network", "rm", network])
+
+
+def test_volume_of_somebody_elses_with_our_name_is_left_alone(containers: InContainers, victim: Seat) -> None:
+    host = containers.machine(victim)
+    database = next((seat for seat in containers.seats() if seat.service.program is Program.POSTGRES), None)
+    if database is None:
+        pytest.skip("the plan has no database")
+    volume = f"shop_{database.name}"
+    host.run(["docker", "rm", "--force", database.name])
+    host.run(["docker", "volume", "rm", volume])
+    try:
+        host.run(["docker", "volume", "create", "--label", "whose=theirs", volume])
+        _assert_left_alone(host, containers.phase, f"Docker volume {volume}", f"docker volume rm {volume}")
+        label = '{{index .Labels "whose"}}'
+        seen = host.run(["docker", "volume", "inspect", "--format", label, volume]).stdout.strip()
+        assert seen == "theirs", f"{host.name}: expected: theirs is there; seen: {seen}"
+    finally:
+        host.run(["docker", "volume", "rm", volume])
+
+
 def test_port_that_somebody_has_taken_is_named(containers: InContainers, victim: Seat) -> None:
     host, entry = containers.machine(victim), containers.plan.published[0]
     (edge, *_) = (seat for seat in containers.seats() if seat.service.name == entry.service)

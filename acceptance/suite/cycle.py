@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,8 @@ class Cycle:
     Before the first removal a killed program has left behind what it leaves.
     ``phases_left`` are those that the host itself says are on after the first removal. Before the script somebody gives
     the host settings of its own, which the phase changes: ``own`` is the host then. ``programs_left`` are what is
-    supervised after the first removal, but for what another phase has.
+    supervised after the first removal, but for what another phase has. ``kept`` is what of the phase's data was still
+    on the disk after each removal.
     """
 
     made: Snapshot
@@ -42,6 +43,7 @@ class Cycle:
     removed_again: Snapshot
     converged_again: Report
     made_again: Snapshot
+    kept: tuple[str, ...]
 
 
 def turn(stage: Stage) -> Mapping[str, Cycle]:
@@ -69,16 +71,23 @@ def _programs(host: Host, phase: str) -> tuple[str, ...]:
     return tuple(line for line in said if line.split()[0] not in others)
 
 
+def _there(host: Host, paths: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the paths that are there."""
+    return tuple(host.run(["ls", "--directory", *paths], check=False).stdout.split()) if paths else ()
+
+
 def _turn(stage: Stage, host: Host) -> Cycle:
     phase, timeouts = stage.phase, stage.plan.timeouts
     try:
         made = snapshot(host, files=True)
+        data = stage.data(host)
         stage.leave_behind(host)
         first_removal = provision(host, "remove", phase)
         phases_left = phases_on(host, ONE_MORE)
         removed = snapshot(host, files=True)
         settings = _settings(removed)
         programs_left = _programs(host, phase)
+        kept = _there(host, data)
         host.run(["sh", "-e", "-c", _OWN_SETTINGS])
         own = snapshot(host, files=True)
         # From a file: what stands in the script must not be taken for the input of its commands.
@@ -88,8 +97,10 @@ def _turn(stage: Stage, host: Host) -> Cycle:
         script = host.run(["sh", "-c", f"sh {_SCRIPT}; code=$?; rm {_SCRIPT}; exit $code"], check=False, timeout=limit)
         explained = snapshot(host, files=True)
         check_after_script = provision(host, "check", phase)
+        data = stage.data(host)
         second_removal = provision(host, "remove", phase)
         removed_again = snapshot(host, files=True)
+        kept += _there(host, data)
         host.run(["sh", "-e", "-c", settings])
     finally:
         converged_again = provision(host, "converge", phase)
@@ -107,4 +118,5 @@ def _turn(stage: Stage, host: Host) -> Cycle:
         removed_again,
         converged_again,
         snapshot(host, files=True),
+        kept,
     )

@@ -198,6 +198,10 @@ class Stage(ABC):
     def leave_behind(self, host: Host) -> None:  # noqa: B027 - nothing, where programs leave nothing
         """Have programs of a host killed so that they leave behind what they can: a removal has to cope with it."""
 
+    def data(self, host: Host) -> Sequence[str]:
+        """Return the paths of what a phase keeps on a host's disk where no snapshot looks; here: nothing."""
+        return ()
+
     @property
     def plan(self) -> Plan:
         """The plan that the lab is up with, as the phase lays it out."""

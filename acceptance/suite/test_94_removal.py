@@ -24,6 +24,11 @@ def test_removal_succeeds(cycles: Mapping[str, Cycle], busy_host: str) -> None:
         assert report.resources, f"{busy_host}: expected: it says what it removed; seen: {report}"
 
 
+def test_nothing_of_its_data_stays_on_the_disk(cycles: Mapping[str, Cycle], busy_host: str) -> None:
+    kept = cycles[busy_host].kept
+    assert not kept, f"{busy_host}: expected: nothing is there after a removal; seen: {kept}"
+
+
 def test_state_after_removal_is_that_before(cycles: Mapping[str, Cycle], busy_host: str, stage: Stage) -> None:
     """Kernel state, with settings that were the host's own, and files; another phase goes on writing in its own."""
     cycle = cycles[busy_host]

@@ -8,7 +8,7 @@ from provision.phase2.facts import Facts, gather
 from provision.phases import Definition
 from provision.resource import Kind, Phase
 from provision.resources import file, program, rules, secret, sysctl
-from provision.resources.docker import container, daemon, image
+from provision.resources.docker import container, daemon, image, kernel
 from provision.resources.docker import network as docker_network
 from provision.router import host_parameters
 from underlay.topology import Plan, in_containers
@@ -61,7 +61,7 @@ DEFINITION = Definition(
         Kind((docker_network.Volume,), docker_network.discover_volumes),
         Kind((image.PulledImage,), image.discover),
         Kind((program.Program, program.Awaited, daemon.Daemon), program.discover, states=program.states),
-        Kind((daemon.Leavings,), daemon.discover),
+        Kind((daemon.Leavings, kernel.DockerRules), daemon.discover),
         Kind((file.TextFile, file.Directory, secret.PasswordFile, secret.Certificate), file.discover),
         Kind((sysctl.Sysctl,), sysctl.discover),
         Kind((rules.Table,), rules.discover),

@@ -16,6 +16,7 @@ from provision.phase2.facts import Facts
 from provision.resource import Resource, Section
 from provision.resources.docker.daemon import NAME, PEOPLE, Daemon, Leavings
 from provision.resources.docker.image import PulledImage
+from provision.resources.docker.kernel import DockerRules
 from provision.resources.docker.network import DockerNetwork
 from provision.resources.file import Directory, TextFile
 from provision.resources.program import Awaited, Program
@@ -62,17 +63,20 @@ def _ground(containers: Containers, inside: tuple[IPv4Network, ...]) -> Ground:
         )
         for source, target, item in flow_pairs(plan)
     )
-    doors = tuple(
-        Door(entry.port, item.ip, plan.service(entry.service).port)
-        for entry in plan.published
-        for item in plan.service(entry.service).replicas[:1]
-    )
     reachable = [rule for tier in tiers for rule in nameserver.reachable(containers.default.ip, tier.bridge)]
     # A published port called from a container is not translated, but answered by Docker's proxy on the host.
     reachable += [
         f"-s {address}/32 -p tcp -m tcp --dport {entry.port}" for entry in plan.published for address in leaving
     ]
-    return Ground(tuple(tier.bridge for tier in tiers), ways, tuple(leaving), doors, inside, tuple(reachable))
+    return Ground(tuple(tier.bridge for tier in tiers), ways, tuple(leaving), _doors(plan), inside, tuple(reachable))
+
+
+def _doors(plan: Plan) -> tuple[Door, ...]:
+    return tuple(
+        Door(entry.port, item.ip, plan.service(entry.service).port)
+        for entry in plan.published
+        for item in plan.service(entry.service).replicas[:1]
+    )
 
 
 def registry(plan: Plan, host: str, mark: Mark) -> Section:
@@ -191,6 +195,9 @@ def networks(containers: Containers, daemon: Daemon) -> tuple[Section, tuple[Doc
             # A daemon that was once started without docker-proxy leaves it on.
             Sysctl(None, f"net.ipv4.conf.{network.bridge}.route_localnet", "0", of_link=network.bridge),
         ]
+    leading_out = tuple((network.subnet, network.bridge) for network in networks if not network.internal)
+    published = tuple((door.port, door.target, door.target_port) for door in _doors(plan))
+    resources.append(DockerRules(NAME, daemon.identity, leading_out, published))
     return Section(
         "A network for each tier",
         "What phase 1 does with a bridge, an address and rules, Docker does with one command. The bridges have names "

@@ -136,7 +136,7 @@ def _bridges(system: System) -> Iterator[Bridge]:
             values = _sysctls(system, (), tuple(written))
             sysctls = {item: value for item, value in values.items() if value != written[item]}
             address: IPv4Interface | None = min(root.addresses_of(name), default=None)
-            yield Bridge(said.text("Name"), name, state.mac, state.mtu, address, sysctls)
+            yield Bridge(said.text("Name"), name, state.mac, state.mtu, address, sysctls, state.up)
 
 
 def _bridge_of(network: Said) -> str:

@@ -35,6 +35,7 @@ class Bridge:
     mtu: int
     address: IPv4Interface | None
     sysctls: Mapping[str, str]
+    up: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,9 @@ def script(seen: Seen, beside: Beside, host: str) -> str:
         "#!/bin/sh",
         f"# What Docker {seen.engine} has made for {seen.name}, as seen on {host} now: the commands that make the",
         "# same by hand, in Docker's order. Below each step, after #, phase 1's for the same replica.",
-        "# Left out: the guard, which is ours (DOCKER-USER, INPUT, the security table), and other containers.",
-        "# To try it: unshare --net --mount sh, mount -t tmpfs none /run/netns, and run it in there.",
+        "# Left out: the guard, which is ours (DOCKER-USER, INPUT, the security table), other containers, links",
+        "# of other kinds than veth, and IPv6. To try it in a network of its own, on the host, with this in a FILE:",
+        "#   unshare --net --mount sh -c 'mount -t tmpfs none /run/netns && sh FILE && ip address && iptables-save'",
         "set -eu",
     ]
     for number, step in enumerate(_steps(seen, beside), start=1):
@@ -226,7 +228,7 @@ def _bridge(bridge: Bridge) -> Iterator[str]:
     if bridge.address:
         yield f"ip address add {bridge.address} broadcast + dev {bridge.name}"
     yield from (f"sysctl -qw {name}={value}" for name, value in bridge.sysctls.items())
-    yield f"ip link set {bridge.name} up"
+    yield f"ip link set {bridge.name} {'up' if bridge.up else 'down'}"
 
 
 def _namespace(seen: Seen) -> Iterator[str]:

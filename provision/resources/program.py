@@ -125,6 +125,12 @@ class Program(Resource):
         if self._config(system.mark).observe(system) or self._stale(system) or self._misplaced(state):
             system.supervisor.stop(self.name)
 
+    def doubt(self, system: System) -> None:
+        """Have the next run start it again if this one does not get there; it goes on meanwhile."""
+        config = self._config(system.mark)
+        text = config.text.replace(f"Inputs: {digest(self.inputs)}", "Inputs: in doubt", 1)
+        TextFile(config.path, text).apply(system)
+
     def apply(self, system: System) -> None:
         """See Resource."""
         supervisor = system.supervisor

@@ -21,7 +21,7 @@ from underlay.signals import usual_signals
 #: Verb -> (module of underlay.cli, name in it, line in --help), in the order of the help. A table, so that `--help`
 #: and a quick verb do not pay for the imports of all others.
 _VERBS = {
-    "up": ("up", "up", "Bring the lab up: packages, image, hosts, Phase 1."),
+    "up": ("up", "up", "Bring the lab up: packages, images, hosts, all phases."),
     "test": ("test", "test", "Run every test that this machine can run."),
     "down": ("down", "down", "Remove the lab; nothing is left."),
     "status": ("status", "status", "Show hosts, namespaces, services and addresses."),
@@ -44,7 +44,7 @@ _VERBS = {
 
 _EPILOG = """\b
 Examples:
-  ./lab up                                     from an empty machine to Phase 1
+  ./lab up                                     from an empty machine to all phases
   ./lab test                                   prove it
   ./lab exec host1 --in gateway-1 -- ip route  look around
   ./lab explain phase1 --host host1 | less     read what was done

@@ -135,6 +135,8 @@ def _container(lab: Lab, only: str | None, under: str) -> tuple[Host, str]:
     plan, where = lab.plan, in_containers(lab.plan).host
     if where is None:
         raise InputError(Problem("--under", "the plan has no services, so nobody has a container"))
+    if only is not None:
+        chosen_host(lab, only)
     if only not in (None, where):
         raise InputError(
             Problem(f"--host {only}", f"all containers are on {where}", f"--host {where}, or leave it out")

@@ -25,6 +25,7 @@ WAITS = 4
 _TAKE = """\
 set -e
 IFS= read -r secret
+mkdir -p "${1%/*}" "${3%/*}"
 cat >"$1.new"
 echo "$2  $1.new" | sha256sum --check --status
 (umask 077 && printf %s "$secret" >"$3.new")

@@ -10,7 +10,8 @@ from provision import processes
 from provision.docker import COMPOSE, Said
 from provision.marks import Mark
 from provision.resource import Command, Found, Resource, Step
-from provision.resources.docker.network import SILENT, is_ours
+from provision.resources.docker.kernel import SILENT, unplugged
+from provision.resources.docker.network import is_ours
 from provision.resources.file import TextFile
 from provision.resources.secret import PasswordFile, stale
 from provision.system import NotOurs, System
@@ -25,8 +26,10 @@ RESTART = "always"
 #: What else `docker update` can set, and nobody plans.
 _UNPLANNED = (
     *("BlkioWeight", "CpuShares", "CpuPeriod", "CpuQuota", "CpuRealtimePeriod", "CpuRealtimeRuntime"),
-    *("CpusetCpus", "CpusetMems", "MemoryReservation"),
+    "MemoryReservation",
 )
+#: Lists, of which "0" is one.
+_UNPLANNED_LISTS = ("CpusetCpus", "CpusetMems")
 #: nanocpus of one processor, and nanoseconds of a second; bytes of a mebibyte.
 _NANO, _MEBI = 1_000_000_000, 1024 * 1024
 _HEALTHY = "healthy"
@@ -134,7 +137,7 @@ class Container(Resource):
             return "is missing"
         if _name(found) != self.spec.name:
             return f"is called {_name(found)}, planned {self.spec.name}"
-        return self._differs(found, system) or _idle(found)
+        return self._differs(found, system) or _idle(found) or self._cut_off(found, system)
 
     def prepare(self, system: System) -> None:
         """See Resource: one that reads what has changed stops first; if this run dies, the next one starts it."""
@@ -151,7 +154,10 @@ class Container(Resource):
         system.docker.forget()
         every = system.docker.containers()
         found = self._found(every, system.mark)
+        system.network.forget(None)
         same = found is not None and _name(found) == self.spec.name and self._differs(found, system) is None
+        if same and found is not None and found.text("State", "Running") == "True":
+            same = self._cut_off(found, system) is None
         if found is not None and same:
             processes.thaw(found.number("State", "Pid"))
             match found.text("State", "Status"):
@@ -178,8 +184,9 @@ class Container(Resource):
         health = found.text("State", "Health", "Status") or found.text("State", "Status")
         if health == _HEALTHY:
             return None
-        said = [item.text("Output").strip() for item in found.at("State", "Health", "Log").parts()]
-        return " ".join((health, *said[-1:]))
+        # Of a traceback the last line says what it was.
+        said = [item.text("Output").strip().rpartition("\n")[2] for item in found.at("State", "Health", "Log").parts()]
+        return " ".join((health, *said[-1:], f"(docker logs {self.spec.name})"))
 
     def say(self, mark: Mark) -> Sequence[Step]:
         """See Resource: Compose waits until those are healthy that it needs."""
@@ -219,6 +226,7 @@ class Container(Resource):
             "restart policy": RESTART,
             "networks": _sorted(f"{self.project}_{item.network} {item.address}" for item in spec.memberships),
             **dict.fromkeys(_UNPLANNED, "0"),
+            **dict.fromkeys(_UNPLANNED_LISTS, ""),
         }
         seen: Mapping[str, object] = {
             "image": config.text("Image"),
@@ -232,11 +240,17 @@ class Container(Resource):
                 for name, item in found.items("NetworkSettings", "Networks")
             ),
             **{name: limits.text(name) or "0" for name in _UNPLANNED},
+            **{name: limits.text(name) for name in _UNPLANNED_LISTS},
         }
         for what, value in planned.items():
             if seen[what] != value:
-                return f"{what}: {_told(seen[what])}, planned {_told(value)}"
+                return f"{what}: {_told(seen[what])}, planned {_told(value) or 'none'}"
         return self._environment_differs(config) or self._names_differ(found) or self._made_otherwise(config, system)
+
+    def _cut_off(self, found: Said, system: System) -> str | None:
+        """Return what of its network somebody has taken away behind Docker's back."""
+        places = [(f"{self.project}_{item.network}", item.address) for item in self.spec.memberships]
+        return unplugged(found, places, system)
 
     def _environment_differs(self, config: Said) -> str | None:
         seen = dict(item.partition("=")[::2] for item in config.texts("Env"))

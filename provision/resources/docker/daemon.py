@@ -43,6 +43,13 @@ class Daemon(Awaited):
             raise NotOurs(system.host, what, ("systemctl", "disable", "--now", "docker.socket", "docker.service"))
         return said
 
+    def prepare(self, system: System) -> None:
+        """See Resource. What is Docker's and goes, or makes room, needs a daemon that still runs."""
+        if system.docker.answers():
+            self.program.doubt(system)
+        else:
+            Awaited.prepare(self, system)
+
     def apply(self, system: System) -> None:
         """See Resource."""
         Awaited.apply(self, system)
@@ -105,7 +112,8 @@ def _clear_hidden(system: System) -> None:
     system.supervisor.reload()
     system.supervisor.add(NAME)
     system.supervisor.start(NAME)
-    system.docker.wait(system.timeouts.ready)
+    hint = f"make it whole first, and remove it then: ./lab converge {system.mark.phase}"
+    system.docker.wait(system.timeouts.ready, hint)
     for find in (container.discover, network.discover_networks, network.discover_volumes):
         for found in tuple(find(system, frozenset())):
             found.remove(system)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from provision.marks import Mark
 from provision.resource import Command, Found, Resource, Step
-from provision.resources.docker.network import SILENT
+from provision.resources.docker.kernel import SILENT
 from provision.system import System
 from underlay import durable
 

@@ -10,12 +10,12 @@ from ipaddress import IPv4Interface, IPv4Network
 from provision.docker import Said
 from provision.marks import Mark
 from provision.resource import Command, Found, Resource, Step
+from provision.resources.docker.kernel import BRIDGE_NAME, SILENT, bridge_differs, mend_bridge
 from provision.system import NotOurs, System
 
-_BRIDGE_NAME, _ICC = "com.docker.network.bridge.name", "com.docker.network.bridge.enable_icc"
+_ICC = "com.docker.network.bridge.enable_icc"
 _MTU = "com.docker.network.driver.mtu"
 _PROJECT = "com.docker.compose.project"
-SILENT = "cannot be seen: Docker does not answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class DockerNetwork(_OfProject):
     @property
     def options(self) -> Mapping[str, str]:
         """The options of its driver."""
-        return {_BRIDGE_NAME: self.bridge, _ICC: "false", _MTU: str(self.mtu)}
+        return {BRIDGE_NAME: self.bridge, _ICC: "false", _MTU: str(self.mtu)}
 
     def observe(self, system: System) -> str | None:
         """See Resource."""
@@ -91,23 +91,29 @@ class DockerNetwork(_OfProject):
                 name = other.text("Name")
                 what = f"Docker network {name} on {', '.join(map(str, _subnets(other)))}, which {self.subnet} meets,"
                 raise NotOurs(system.host, what, ("docker", "network", "rm", name))
-        return "is missing" if found is None else self._differs(found)
+        if found is None:
+            return "is missing"
+        return self._differs(found) or bridge_differs(system, self.bridge, self.gateway)
 
     def prepare(self, system: System) -> None:
         """See Resource: it makes room for another one of ours, which may want its subnet."""
         if system.docker.answers():
             found = self._found(system)
-            if found is not None and self._differs(found):
+            if found is not None and (self._differs(found) or self.bridge not in system.network.root().links):
                 _remove(found.text("Id"), system)
 
     def apply(self, system: System) -> None:
         """See Resource. Before Docker answered, nobody saw whether it is as planned."""
         system.docker.wait(system.timeouts.ready)
+        system.network.forget(None)
         if self.observe(system) is None:
             return
         self.prepare(system)
-        system.run(*self._create(system.mark))
-        system.network.forget(None)
+        if self._found(system) is None:
+            system.run(*self._create(system.mark))
+            system.network.forget(None)
+        else:
+            mend_bridge(system, self.bridge, self.gateway)
 
     def _create(self, mark: Mark) -> tuple[str, ...]:
         """See _OfProject."""

@@ -401,6 +401,8 @@ sysctl -qw net.ipv6.conf.p2-data.disable_ipv6=1
 # sysctl net.ipv4.conf.p2-data.route_localnet
 sysctl -qw net.ipv4.conf.p2-data.route_localnet=0
 
+# Docker rules
+
 
 # 7. The shop
 #
