@@ -33,8 +33,17 @@ _PLACES = (Path("/run/netns"), Path("/run/docker/netns"))
 Target = tuple[str, int]
 
 
-def _namespaces() -> list[Path]:
-    return [path for top in _PLACES if top.is_dir() for path in top.iterdir()]
+def _namespaces(own: int) -> list[Path]:
+    """Return those of others: Docker has a name for the host's, too, once a container has shared it."""
+    every = [path for top in _PLACES if top.is_dir() for path in top.iterdir()]
+    return [path for path in every if _inode(path) != own]
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0  # it has gone
 
 
 def _knock(path: Path, targets: list[Target], seen: Counter[str]) -> int:
@@ -86,6 +95,7 @@ def main() -> None:
     asked = json.load(sys.stdin)
     targets: list[Target] = [(address, port) for address, port in asked["targets"]]
     stop, end = Path(asked["stop"]), time.monotonic() + asked["lifetime"]
+    own = _inode(Path("/proc/self/ns/net"))
     over, failed, made = threading.Event(), list[str](), [0]
     threads = [
         threading.Thread(target=_steady, args=(*way, over, failed, made), daemon=True) for way in asked["steady"]
@@ -97,7 +107,7 @@ def main() -> None:
     longest = 0.0
     while time.monotonic() < end and not stop.exists():
         began = time.monotonic()
-        for path in _namespaces():
+        for path in _namespaces(own):
             tried += _knock(path, targets, seen)
         rounds += 1
         if rounds == 1:
