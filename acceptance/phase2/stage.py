@@ -20,7 +20,7 @@ from underlay.topology import Containers, Plan, Program, Tier, in_containers
 if TYPE_CHECKING:
     from acceptance.phase2.knocking import Knocking
 
-_SETTINGS = "/etc/underlay/phase2"
+SETTINGS = "/etc/underlay/phase2"
 #: Where Docker keeps what it has.
 _DISK = "/var/lib/docker"
 #: The user of Debian's docker-registry.
@@ -30,7 +30,7 @@ _KNOWN_TO_BE_NONE = frozenset({"AAAA", "MX"})
 #: Where Docker answers for names in every container (https://docs.docker.com/engine/network/#dns-services).
 _RESOLVER = IPv4Address("127.0.0.11")
 #: The only place in which a container writes, and where a database keeps its data.
-_ROOM, _DATA = "/run/shop", "/var/lib/shop/postgresql"
+ROOM, DATA = "/run/shop", "/var/lib/shop/postgresql"
 #: Shows a process's files of names in place of the host's, in mounts of its own: to a program in its network.
 _ENTER = """
 mount -t tmpfs none /mnt
@@ -59,7 +59,7 @@ class InContainers(Stage):
     deny_chain = "PHASE2-DENY"
     # The address of a stopped container is nobody's: nothing refuses, and nothing answers.
     without_gateways = 504
-    secrets = (f"{_SETTINGS}/secrets", f"{_SETTINGS}/registry/host.key", "/etc/underlay/secret")
+    secrets = (f"{SETTINGS}/secrets", f"{SETTINGS}/registry/host.key", "/etc/underlay/secret")
 
     def __init__(self, lab: Lab, phase: str) -> None:
         super().__init__(lab, phase)
@@ -148,7 +148,7 @@ class InContainers(Stage):
 
     def secret(self, seat: Seat) -> str:
         """Return the file of the service's password, on the host."""
-        return f"{_SETTINGS}/secrets/{seat.service.name}"
+        return f"{SETTINGS}/secrets/{seat.service.name}"
 
     def lacking(self, seat: Seat, kind: str) -> int:
         """Return what is said of records of another kind: those that Docker knows to be none, or whom it asks says."""
@@ -295,9 +295,15 @@ class InContainers(Stage):
     def query(self, seat: Seat, statement: str) -> str:
         """Ask by the socket inside, where the image's user is the superuser."""
         return self.machine(seat).run(
-            ["docker", "exec", seat.name, "psql", "--no-psqlrc", "--tuples-only", "--no-align", "--host", _ROOM,
+            ["docker", "exec", seat.name, "psql", "--no-psqlrc", "--tuples-only", "--no-align", "--host", ROOM,
              "--port", str(seat.service.port), "--username", "postgres", "--dbname", "shop", "--command", statement]
         ).stdout.strip()  # fmt: skip
+
+
+def emptied(network: str) -> str:
+    """Return the shell command that takes everybody out of a network."""
+    every = f"docker ps --all --quiet --filter network={network}"
+    return f"{every} | xargs --no-run-if-empty --max-args=1 docker network disconnect --force {network}"
 
 
 def _asleep(seat: Seat) -> str:

@@ -13,7 +13,7 @@ import pytest
 from acceptance.modules import LabHost
 from acceptance.modules.cgroup import Cgroup
 from acceptance.phase2.moments import healthy
-from acceptance.phase2.stage import InContainers
+from acceptance.phase2.stage import ROOM, InContainers
 from acceptance.suite import outages
 from acceptance.suite.shop import Shop
 from acceptance.suite.stage import Seat
@@ -35,7 +35,7 @@ _LOOPS, _ROUNDS = 4, 3
 _REQUESTS, _LEFT = 50, 0.5
 
 #: Where a container may write: a file there ends what runs in it, by the hand of the host.
-_QUIET = "/run/shop/quiet"
+_QUIET = f"{ROOM}/quiet"
 #: Is busy in so many processes for so many seconds, or until it is told to be quiet.
 _SPIN = f"""
 import os, sys, time

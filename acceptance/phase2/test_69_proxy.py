@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from acceptance.phase2.moments import healthy
-from acceptance.phase2.stage import InContainers
+from acceptance.phase2.stage import SETTINGS, InContainers
 from acceptance.provisioning import provision
 from acceptance.suite.arrivals import Probers, arrive, intrude
 from acceptance.suite.cases import Visit
@@ -20,7 +20,7 @@ from underlay.topology import Program
 #: See pyproject.toml.
 pytestmark = pytest.mark.rebuilds
 
-_SETTINGS = "/etc/underlay/phase2/docker.json"
+_SETTINGS = f"{SETTINGS}/docker.json"
 _PROXY = "docker-proxy"
 
 

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 import pytest
 
 from acceptance.modules import LabHost
-from acceptance.phase2.stage import InContainers
+from acceptance.phase2.stage import DATA, ROOM, SETTINGS, InContainers
 from acceptance.suite.stage import Seat
 from underlay.topology import Program
 from underlay.topology.docker import REGISTRY_PORT
 
-#: The place in memory, its size, and where a database keeps its data.
-_ROOM, _DATA, _ROOM_OPTIONS = "/run/shop", "/var/lib/shop/postgresql", {"size=16384k", "mode=700"}
+#: Of the place in memory: its size, and who may come in.
+_ROOM_OPTIONS = {"size=16384k", "mode=700"}
 #: What the container runtime mounts for every container, writable for root, whose rights it has not.
 _OF_RUNTIME = ("/proc", "/dev", "/sys/fs/cgroup")
-_REGISTRY = "/etc/underlay/phase2/registry"
+_REGISTRY = f"{SETTINGS}/registry"
 
 
 def _mounts(stage: InContainers, seat: Seat) -> Mapping[str, tuple[set[str], set[str]]]:
@@ -32,12 +32,12 @@ def _mounts(stage: InContainers, seat: Seat) -> Mapping[str, tuple[set[str], set
 def test_container_writes_in_its_place_in_memory_and_nowhere_else(containers: InContainers, seat: Seat) -> None:
     """The root, settings and secrets are read-only; a database has its data besides."""
     mounts = _mounts(containers, seat)
-    wanted = {_ROOM} | ({_DATA} if seat.service.program is Program.POSTGRES else set())
+    wanted = {ROOM} | ({DATA} if seat.service.program is Program.POSTGRES else set())
     seen = {path for path, (own, _) in mounts.items() if "rw" in own and not path.startswith(_OF_RUNTIME)}
     assert seen == wanted, f"{seat.host}/{seat.name}: expected: it may write {wanted}; seen: {seen}"
-    _, options = mounts[_ROOM]
+    _, options = mounts[ROOM]
     private = _ROOM_OPTIONS | {f"uid={containers.user(seat)}"}
-    assert private <= options, f"{seat.host}/{seat.name}: {_ROOM}: expected: {private}; seen: {options}"
+    assert private <= options, f"{seat.host}/{seat.name}: {ROOM}: expected: {private}; seen: {options}"
 
 
 def test_little_is_kept_of_what_a_container_says(containers: InContainers, seat: Seat) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from acceptance.phase2.moments import healthy
-from acceptance.phase2.stage import InContainers
+from acceptance.phase2.stage import SETTINGS, InContainers, emptied
 from acceptance.provisioning import Report, provision
 from acceptance.suite.stage import Seat, members
 from underlay.hosts.base import Host
@@ -17,7 +17,7 @@ from underlay.topology import Program
 #: See pyproject.toml.
 pytestmark = pytest.mark.rebuilds
 
-_FILE = "/etc/underlay/phase2/compose.yaml"
+_FILE = f"{SETTINGS}/compose.yaml"
 _COPY = "/run/compose-of-the-test.yaml"
 #: A network of nobody's plan (RFC 2544).
 _SUBNET = "198.18.7.0/24"
@@ -77,7 +77,7 @@ def _leading_out(name: str, network: str) -> Sequence[str]:
     bridge = f"--opt com.docker.network.bridge.name={_bridge(network)}"
     return (
         f"subnet=$(docker network inspect --format '{place}' {network})",
-        _emptied(network),
+        emptied(network),
         f"docker network rm {network}",
         f"docker network create --label underlay.phase=phase2 --subnet $subnet {bridge} {network}",
     )
@@ -111,12 +111,6 @@ def _half_made(name: str, _: str) -> Sequence[str]:
 
 def _bridge(network: str) -> str:
     return f"p2-{network.removeprefix('shop_')}"
-
-
-def _emptied(network: str) -> str:
-    """Return what takes everybody out of a network."""
-    every = f"docker ps --all --quiet --filter network={network}"
-    return f"{every} | xargs --no-run-if-empty --max-args=1 docker network disconnect --force {network}"
 
 
 DRIFTS: Mapping[str, Drift] = {
@@ -190,7 +184,7 @@ DRIFTS: Mapping[str, Drift] = {
     "network on another subnet": Drift(
         lambda name, network: [
             f"docker rm --force {name}",
-            _emptied(network),
+            emptied(network),
             f"docker network rm {network}",
             f"docker network create --label underlay.phase=phase2 --subnet {_SUBNET} {network}",
         ],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from acceptance.phase2.moments import healthy
-from acceptance.phase2.stage import InContainers
+from acceptance.phase2.stage import SETTINGS, InContainers, emptied
 from acceptance.provisioning import provision
 from acceptance.suite.stage import Seat
 from acceptance.traffic import Listener
@@ -20,7 +20,6 @@ pytestmark = pytest.mark.rebuilds
 
 _MANIFEST = "/srv/underlay/shop/manifest.json"
 _STRANGER = "stranger"
-_SETTINGS = "/etc/underlay/phase2"
 
 
 @pytest.fixture
@@ -62,9 +61,7 @@ def test_container_of_somebody_elses_with_our_name_is_left_alone(containers: InC
 
 def test_network_of_somebody_elses_on_our_subnet_is_left_alone(containers: InContainers, victim: Seat) -> None:
     host, network = containers.machine(victim), f"shop_{victim.tier.name}"
-    every = f"docker ps --all --quiet --filter network={network}"
-    host.run(["sh", "-c", f"{every} | xargs --max-args=1 docker network disconnect --force {network}"])
-    host.run(["docker", "network", "rm", network])
+    host.run(["sh", "-e", "-c", f"{emptied(network)}\ndocker network rm {network}"])
     try:
         host.run(["docker", "network", "create", "--subnet", str(victim.tier.subnet), _STRANGER])
         _assert_left_alone(host, containers.phase, f"Docker network {network}", f"docker network rm {_STRANGER}")
@@ -77,9 +74,7 @@ def test_network_of_somebody_elses_on_our_subnet_is_left_alone(containers: InCon
 
 def test_network_of_somebody_elses_with_our_name_is_left_alone(containers: InContainers, victim: Seat) -> None:
     host, network = containers.machine(victim), f"shop_{victim.tier.name}"
-    every = f"docker ps --all --quiet --filter network={network}"
-    host.run(["sh", "-c", f"{every} | xargs --max-args=1 docker network disconnect --force {network}"])
-    host.run(["docker", "network", "rm", network])
+    host.run(["sh", "-e", "-c", f"{emptied(network)}\ndocker network rm {network}"])
     try:
         theirs = host.run(["docker", "network", "create", network]).stdout.strip()
         _assert_left_alone(host, containers.phase, f"Docker network {network}", f"docker network rm {network}")
@@ -131,11 +126,11 @@ def test_images_that_are_not_there_are_asked_for(containers: InContainers, victi
 def test_full_disk_is_named_and_nothing_is_lost(containers: InContainers, victim: Seat) -> None:
     """What is written into takes one page; what was there is there again afterwards."""
     host = containers.machine(victim)
-    host.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=755", "none", _SETTINGS])
+    host.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=755", "none", SETTINGS])
     try:
         tried = provision(host, "converge", containers.phase)
     finally:
-        host.run(["umount", _SETTINGS])
+        host.run(["umount", SETTINGS])
     assert tried.exit_code == Exit.NOT_READY, f"{host.name}: expected: not in a state to answer; seen: {tried}"
-    for word in ("No space left on device", _SETTINGS, "hint"):
+    for word in ("No space left on device", SETTINGS, "hint"):
         assert word in tried.output, f"{host.name}: expected: {word!r} is said; seen: {tried}"
