@@ -16,6 +16,7 @@ from provision.phase1 import network as by_hand
 from provision.phase2.under import Beside, Bridge, Cable, Seen
 from provision.resource import Resource
 from provision.resources.docker.daemon import BRIDGE
+from provision.resources.docker.kernel import BRIDGE_NAME
 from provision.resources.file import TextFile
 from provision.resources.rules import Saved, read
 from provision.router import host_parameters
@@ -140,7 +141,7 @@ def _bridges(system: System) -> Iterator[Bridge]:
 
 
 def _bridge_of(network: Said) -> str:
-    return network.text("Options", "com.docker.network.bridge.name") or f"br-{network.text('Id')[:12]}"
+    return network.text("Options", BRIDGE_NAME) or f"br-{network.text('Id')[:12]}"
 
 
 def _sysctls(system: System, enter: Sequence[str], names: Sequence[str]) -> Mapping[str, str]:

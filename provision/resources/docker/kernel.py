@@ -115,7 +115,9 @@ class DockerRules(Resource):
         system.rules.forget()
         if self.observe(system) is None:
             return
-        system.run("supervisorctl", "restart", self.program, extra=system.timeouts.ready)
+        system.supervisor.stop(self.program)
+        system.supervisor.stopped(self.program)
+        system.supervisor.start(self.program)
         system.docker.wait(system.timeouts.ready)
         system.rules.forget()
         system.network.forget(None)
