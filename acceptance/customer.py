@@ -19,7 +19,7 @@ from underlay.hosts.base import Outside
 from underlay.topology import Plan
 
 #: How many may ask at the same time.
-_AT_ONCE = 4
+_AT_ONCE = 8
 _OUTCOMES = {
     errno.ECONNREFUSED: "refused",
     errno.ENETUNREACH: "unreachable",

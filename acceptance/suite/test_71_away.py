@@ -61,9 +61,9 @@ def number(stage: Stage, shop: Shop) -> int:
 def frozen(stage: Stage, shop: Shop, number: int) -> Away:
     """Freeze everything once; the shop is whole again afterwards.
 
-    An order is never sent twice, so it tells that all are frozen; a request that changes nothing is sent on to the next
-    replica then, and all are thawed. While customers wait for the gateways, what is behind these is asked in their
-    place.
+    An order is never sent twice, so it tells that all are frozen. Of the products the first is, and each gateway takes
+    each in its turn. From a frozen gateway a request that changes nothing is sent on to the next, and then all are
+    thawed. While customers wait for the gateways, what is behind these is asked in their place.
     """
     answers: dict[str, Sequence[Outcome]] = {}
     read, take = [shop.get(_LIST)], [shop.order(number)]
@@ -75,12 +75,14 @@ def frozen(stage: Stage, shop: Shop, number: int) -> Away:
         way = replace(way, path=way.path.removeprefix("/api"), who=asker.name)
         return stage.prober(asker.host).attempt([way])
 
-    with ThreadPoolExecutor(3) as pool:
+    products = outages.crowded(stage, Program.PRODUCT)
+    turns = len(outages.of(stage, Program.PRODUCT)) * len(outages.of(stage, Program.GATEWAY))
+    with ThreadPoolExecutor(turns + 3) as pool:
         shop.forget_cached()
-        with outages.frozen(stage, outages.of(stage, Program.PRODUCT, Program.ORDER)):
-            reading, taking = pool.submit(shop.ask, read), pool.submit(shop.ask, take)
+        with outages.frozen(stage, [*products, *outages.of(stage, Program.ORDER)]):
+            taking = pool.submit(shop.ask, take)
+            answers["one product after the other"] = list(pool.map(shop.one, read * turns))
             answers["orders"] = taking.result()
-        answers["one product after the other"] = reading.result()
         shop.forget_cached()
         with outages.frozen(stage, outages.of(stage, Program.GATEWAY)):
             reading = pool.submit(shop.ask, read)
@@ -118,6 +120,9 @@ def test_frozen_replica_of_two_costs_time_but_no_answer(frozen: Away, stage: Sta
     if not outages.crowded(stage, program):
         pytest.skip(f"the plan has no two replicas of a {program} service")
     frozen.assert_told(f"one {program} after the other", 200)
+    longest = max(frozen.answers[f"one {program} after the other"], key=lambda answer: answer.seconds)
+    waited = stage.plan.timeouts.connect
+    assert longest.seconds > waited, f"expected: somebody met the frozen {program}, over {waited} s; seen: {longest}"
 
 
 def test_frozen_edge_gives_no_answer(frozen: Away) -> None:
