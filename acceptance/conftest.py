@@ -218,7 +218,8 @@ def probers(stage: Stage) -> Mapping[str, Prober]:
 @pytest.fixture(scope="session")
 def matrix(stage: Stage, converged: None) -> flows.Matrix:
     """Return the flow matrix, measured once."""
-    return flows.measure(stage)
+    with stage.serving():
+        return flows.measure(stage)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ def host_parameters() -> Section:
         "neighbour that is told a shorter way would go around the address translation. A router takes none either: the "
         "kernel sees to that when ip_forward is written, so what the host had is written down before.",
         (
-            Sysctl(None, "net.bridge.bridge-nf-call-iptables", "1", missing_hint=_BRIDGED_HINT),
+            shown_to_rules(),
             Sysctl(None, "net.ipv4.conf.all.send_redirects", "0"),
             Sysctl(None, "net.ipv4.conf.default.send_redirects", "0"),
             # Before ip_forward, which resets it in either direction (inet_forward_change, net/ipv4/devinet.c).
@@ -25,3 +25,8 @@ def host_parameters() -> Section:
             Sysctl(None, "net.ipv4.ip_forward", "1"),
         ),
     )
+
+
+def shown_to_rules() -> Sysctl:
+    """Return the setting with which rules see frames that a bridge hands on."""
+    return Sysctl(None, "net.bridge.bridge-nf-call-iptables", "1", missing_hint=_BRIDGED_HINT)

@@ -61,6 +61,7 @@ STARTERS = {
     "acceptance.apart": "becomes other users, each in a process of its own",
     "acceptance.observe": "runs on a host, where there is nothing of ours",
     "acceptance.listeners": "runs on a host, where there is nothing of ours",
+    "acceptance.capture": "runs on a host, where there is nothing of ours",
     "bench.inside": "talks with the program that runs Mininet while it runs",
     "bench.starting": "runs on a host, which may hold another version of us",
 }

@@ -2,7 +2,7 @@
 
 What testinfra has is asked of testinfra: ``host.file``, ``host.sysctl``, ``host.user``, ``host.process``,
 ``host.package``, ``host.socket``, ``host.interface``, ``host.supervisor``. Ours are ``host.namespace``, ``host.links``,
-``host.rules``, ``host.program`` and ``host.cgroup``; each has an example in its docstring.
+``host.rules``, ``host.program``, ``host.cgroup`` and ``host.vxlan``; each has an example in its docstring.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from acceptance.modules.links import Links
 from acceptance.modules.namespace import Namespace
 from acceptance.modules.program import Program
 from acceptance.modules.rules import Rules
+from acceptance.modules.tunnel import Vxlan
 from underlay.hosts.backend import MachineBackend
 from underlay.hosts.base import Machine
 from underlay.topology import Plan
@@ -73,6 +74,11 @@ class LabHost(Host):  # type: ignore[misc] # testinfra is not marked as typed
     def rules(self) -> type[Rules]:
         """Chains of iptables."""
         return _bound(Rules, self)
+
+    @cached_property
+    def vxlan(self) -> type[Vxlan]:
+        """VXLAN devices of this network."""
+        return _bound(Vxlan, self)
 
 
 def _bound(module: type[_T], host: Host) -> type[_T]:

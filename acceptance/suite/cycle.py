@@ -15,8 +15,6 @@ from underlay.process import Completed
 #: On a host of the lab, where root alone can write: root runs it.
 _SCRIPT = "/run/explained.sh"
 FORWARDING = "net.ipv4.ip_forward"
-#: As on a host that was a router before, and drops what it does not know.
-_OWN_SETTINGS = f"sysctl -qw {FORWARDING}=1; iptables -w -P FORWARD DROP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +23,9 @@ class Cycle:
 
     Before the first removal a killed program has left behind what it leaves.
     ``phases_left`` are those that the host itself says are on after the first removal. Before the script somebody gives
-    the host settings of its own, which the phase changes: ``own`` is the host then. ``programs_left`` are what is
-    supervised after the first removal, but for what another phase has. ``kept`` is what of the phase's data was still
-    on the disk after each removal.
+    the host settings of its own, which the phase changes (``Stage.own_settings``): ``own`` is the host then.
+    ``programs_left`` are what is supervised after the first removal, but for what another phase has. ``kept`` is what
+    of the phase's data was still on the disk after each removal.
     """
 
     made: Snapshot
@@ -88,7 +86,7 @@ def _turn(stage: Stage, host: Host) -> Cycle:
         settings = _settings(removed)
         programs_left = _programs(host, phase)
         kept = _there(host, data)
-        host.run(["sh", "-e", "-c", _OWN_SETTINGS])
+        host.run(["sh", "-e", "-c", stage.own_settings])
         own = snapshot(host, files=True)
         # From a file: what stands in the script must not be taken for the input of its commands.
         text = host.run(command("explain", phase)).stdout

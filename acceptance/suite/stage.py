@@ -88,6 +88,9 @@ class Stage(ABC):
     deny_chain: ClassVar[str]
     #: What customers are told when all gateways have stopped: that they were refused (502), or did not answer (504).
     without_gateways: ClassVar[int] = 502
+    #: A shell's line that gives a host settings of its own, which the phase changes: here those of one that was a
+    #: router before, and drops what it does not know.
+    own_settings: ClassVar[str] = "sysctl -qw net.ipv4.ip_forward=1; iptables -w -P FORWARD DROP"
     #: Files, and directories of files, that hold secrets.
     secrets: ClassVar[tuple[str, ...]] = ()
 
@@ -181,6 +184,11 @@ class Stage(ABC):
     def held(self, seats: Sequence[Seat]) -> Iterator[Sequence[Seat]]:
         """Lend the places of stopped replicas, with their networks and addresses."""
         yield seats
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Have something answer at each service's port; here the services do."""
+        yield
 
     @contextmanager
     def watching(self, host: Host) -> Iterator[None]:

@@ -36,6 +36,7 @@ with _without_its_init():
     from pyroute2.netlink import nlmsg
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+    from pyroute2.netlink.rtnl.ndmsg import ndmsg
     from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-__all__ = ["ifaddrmsg", "ifinfmsg", "nlmsg", "rtmsg"]
+__all__ = ["ifaddrmsg", "ifinfmsg", "ndmsg", "nlmsg", "rtmsg"]

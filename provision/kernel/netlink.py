@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from provision.kernel.messages import ifaddrmsg, ifinfmsg, nlmsg, rtmsg
+from provision.kernel.messages import ifaddrmsg, ifinfmsg, ndmsg, nlmsg, rtmsg
 from underlay.errors import NotReady, Problem
 
 #: The value of a netlink attribute as pyroute2 takes it: nested attributes are mappings with a list under "attrs".
@@ -26,24 +26,30 @@ Attributes: TypeAlias = Sequence[tuple[str, Value]]
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
-CREATE, EXCLUSIVE, REPLACE = 0x400, 0x200, 0x100
+CREATE, EXCLUSIVE, REPLACE, APPEND = 0x400, 0x200, 0x100, 0x800
 _ERROR, _DONE = 2, 3
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK, _SO_RCVBUFFORCE = 270, 10, 11, 33
 _ACK_TLVS = 0x200
 _HEADER = struct.Struct("=IHHII")
-# The fixed part of a message: struct ifinfomsg, ifaddrmsg, rtmsg. The first field of each is the address family.
+# The fixed part of a message: struct ifinfomsg, ifaddrmsg, rtmsg, ndmsg. The first field of each is the address family.
 _FIELDS: Mapping[int, struct.Struct] = {
     GETLINK: struct.Struct("=BxHiII"),
     GETADDR: struct.Struct("=BBBBI"),
     GETROUTE: struct.Struct("=BBBBBBBBI"),
+    GETNEIGH: struct.Struct("=BxxxiHBB"),
 }
 
-# Attributes of links, addresses and routes that are read (include/uapi/linux/if_link.h, if_addr.h, rtnetlink.h)
+# Attributes of links, addresses, routes and neighbours that are read (include/uapi/linux/if_link.h, if_addr.h,
+# rtnetlink.h, neighbour.h)
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_GROUP = 1, 3, 4, 5, 10, 18, 27
-IFLA_INFO_KIND = 1
+IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_TABLE = 1, 4, 5, 15
+NDA_DST, NDA_LLADDR = 1, 2
+#: States and flags of a neighbour: it stays for ever, and it is the device's own, not its bridge's.
+NUD_PERMANENT, NTF_SELF = 0x80, 0x02
 
 #: Bytes of one send: well below the default send buffer of a netlink socket.
 _BATCH_BYTES = 64 * 1024
@@ -58,6 +64,7 @@ _CLASSES: Mapping[int, type[nlmsg]] = {
     NEWLINK: ifinfmsg, DELLINK: ifinfmsg, GETLINK: ifinfmsg,
     NEWADDR: ifaddrmsg, DELADDR: ifaddrmsg, GETADDR: ifaddrmsg,
     NEWROUTE: rtmsg, DELROUTE: rtmsg, GETROUTE: rtmsg,
+    NEWNEIGH: ndmsg, DELNEIGH: ndmsg, GETNEIGH: ndmsg,
 }  # fmt: skip
 
 

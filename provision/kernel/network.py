@@ -35,7 +35,10 @@ LOOPBACK = 1
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """A link as the kernel has it; ``master`` and ``peer`` are interface indexes, 0 for none; ``mtu`` in bytes."""
+    """A link as the kernel has it; ``master`` and ``peer`` are interface indexes, 0 for none; ``mtu`` in bytes.
+
+    ``data`` are the attributes that its kind alone has, as they came (IFLA_INFO_DATA).
+    """
 
     index: int
     name: str
@@ -46,6 +49,15 @@ class LinkState:
     peer: int
     group: int
     mac: str
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Who is behind a link: a MAC address and an IPv4 address, of a neighbour (ARP) or of a tunnel's other end."""
+
+    mac: str
+    address: IPv4Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,7 @@ class View:
                 peer=answer.number(netlink.IFLA_LINK),
                 group=answer.number(netlink.IFLA_GROUP),
                 mac=answer.attributes.get(netlink.IFLA_ADDRESS, b"").hex(":"),
+                data=info.attributes.get(netlink.IFLA_INFO_DATA, b""),
             )
         return found
 
@@ -130,6 +143,24 @@ class View:
                     protocol=protocol,
                 )
             )
+        return frozenset(found)
+
+    def neighbours(self, link: int) -> frozenset[Neighbour]:
+        """Return the neighbours of a link that were written down for ever (`ip neighbour`, nud permanent)."""
+        return self._neighbours(socket.AF_INET, link, 0)
+
+    def forwarding(self, link: int) -> frozenset[Neighbour]:
+        """Return a tunnel's own forwarding table: to which other end a frame goes (`bridge fdb`, self)."""
+        return self._neighbours(socket.AF_BRIDGE, link, netlink.NTF_SELF)
+
+    def _neighbours(self, family: int, link: int, wanted: int) -> frozenset[Neighbour]:
+        found: set[Neighbour] = set()
+        for answer in self._channel.dump(netlink.GETNEIGH, family):
+            _, index, state, flags, _ = answer.fields
+            mac, address = (answer.attributes.get(number) for number in (netlink.NDA_LLADDR, netlink.NDA_DST))
+            good = index == link and flags & netlink.NTF_SELF == wanted
+            if good and mac and address and (wanted or state & netlink.NUD_PERMANENT):
+                found.add(Neighbour(mac.hex(":"), IPv4Address(address)))
         return frozenset(found)
 
     def addresses_of(self, link: str) -> frozenset[IPv4Interface]:

@@ -20,17 +20,26 @@ class Facts:
 
 def gather(plan: Plan, host: str, network: Network) -> Facts:
     """Ask this host. Raises NotReady, naming all that is missing."""
-    address = plan.host(host).address
-    view = network.root()
-    link = next((name for name in view.links if address in view.addresses_of(name)), None)
+    link = underlay_link(plan, host, network)
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     needs_postgres = any(service.program is Program.POSTGRES for service in plan.services_on(host))
     problems: list[Problem] = []
     if link is None:
-        hint = "is this the host, and the plan, you mean?"
-        problems.append(Problem(host, f"no link has the address {address}", hint))
+        problems.append(no_underlay(plan, host))
     if needs_postgres and not programs:
         problems.append(Problem(host, "PostgreSQL is not installed", "rebuild the image: ./lab image build"))
     if problems or link is None:
         raise NotReady(*problems)
     return Facts(link, programs[-1].parent if programs else Path())
+
+
+def underlay_link(plan: Plan, host: str, network: Network) -> str | None:
+    """Return the link that carries a host's underlay address; None if none does."""
+    view = network.root()
+    return next((name for name in view.links if plan.host(host).address in view.addresses_of(name)), None)
+
+
+def no_underlay(plan: Plan, host: str) -> Problem:
+    """Return what to say then."""
+    hint = "is this the host, and the plan, you mean?"
+    return Problem(host, f"no link has the address {plan.host(host).address}", hint)

@@ -82,20 +82,28 @@ def namespace(plan: Plan, mark: Mark, service: Service, tier: Tier, replica: Rep
     """Return what one replica has: namespace, cable, address, route, and whom it asks for names."""
     name = replica.namespace
     return (
-        Namespace(name),
-        Sysctl(name, "net.ipv6.conf.all.disable_ipv6", "1"),
-        Sysctl(name, "net.ipv6.conf.default.disable_ipv6", "1"),
-        # A port below 1024 needs no root here: nobody else shares this namespace.
-        Sysctl(name, "net.ipv4.ip_unprivileged_port_start", str(min(service.port, 1024))),
-        Veth(replica.link, tier.bridge, name, INNER, plan.underlay.mtu, mac(replica.ip)),
-        Sysctl(None, f"net.ipv6.conf.{replica.link}.disable_ipv6", "1", of_link=replica.link),
-        Address(name, INNER, replica.address),
+        *plugged(plan.underlay.mtu, tier.bridge, service, replica),
         Route(name, _DEFAULT, tier.gateway.ip, INNER),
         TextFile(
             Path("/etc/netns") / name / "resolv.conf",
             f"# {mark.text}\nnameserver {tier.gateway.ip}\nsearch {plan.domain}\noptions timeout:1 attempts:2\n",
             in_place=True,
         ),
+    )
+
+
+def plugged(mtu: int, bridge: str, service: Service, replica: Replica) -> tuple[Resource, ...]:
+    """Return a replica's namespace, its cable into a bridge, and its address."""
+    name = replica.namespace
+    return (
+        Namespace(name),
+        Sysctl(name, "net.ipv6.conf.all.disable_ipv6", "1"),
+        Sysctl(name, "net.ipv6.conf.default.disable_ipv6", "1"),
+        # A port below 1024 needs no root here: nobody else shares this namespace.
+        Sysctl(name, "net.ipv4.ip_unprivileged_port_start", str(min(service.port, 1024))),
+        Veth(replica.link, bridge, name, INNER, mtu, mac(replica.ip)),
+        Sysctl(None, f"net.ipv6.conf.{replica.link}.disable_ipv6", "1", of_link=replica.link),
+        Address(name, INNER, replica.address),
     )
 
 

@@ -35,21 +35,21 @@ class Bridge(Resource):
 
     def observe(self, system: System) -> str | None:
         """See Resource."""
-        state = _owned(system, self.name)
+        state = owned(system, self.name)
         if state is None:
             return "is missing"
-        return _first(
-            _differs("kind", state.kind, "bridge"),
-            _differs("mtu", state.mtu, self.mtu),
-            _differs("mac", state.mac, self.mac),
+        return first_of(
+            differs("kind", state.kind, "bridge"),
+            differs("mtu", state.mtu, self.mtu),
+            differs("mac", state.mac, self.mac),
             None if state.up else "is down",
         )
 
     def apply(self, system: System) -> None:
         """See Resource."""
-        state = _owned(system, self.name)
+        state = owned(system, self.name)
         if state is not None and state.kind != "bridge":
-            _delete(system, self.name)
+            delete(system, self.name)
             state = None
         common: list[tuple[str, netlink.Value]] = [("IFLA_MTU", self.mtu), ("IFLA_ADDRESS", self.mac)]
         if state is None:
@@ -118,26 +118,26 @@ class Veth(Resource):
 
     def observe(self, system: System) -> str | None:
         """See Resource."""
-        outer = _owned(system, self.name)
+        outer = owned(system, self.name)
         inner = self._inner(system)
         if outer is None or inner is None:
             return "is missing" if outer is None else f"{self.inner} is missing in {self.namespace}"
         master = system.network.root().links.get(self.bridge)
-        return _first(
-            _differs("kind", outer.kind, "veth"),
+        return first_of(
+            differs("kind", outer.kind, "veth"),
             None if inner.peer == outer.index else f"{self.inner} in {self.namespace} is not its peer",
             None if master and outer.master == master.index else f"is not a port of {self.bridge}",
-            _differs("mtu", outer.mtu, self.mtu),
+            differs("mtu", outer.mtu, self.mtu),
             None if outer.up else "is down",
-            _differs(f"{self.inner}'s mtu", inner.mtu, self.mtu),
-            _differs(f"{self.inner}'s mac", inner.mac, self.mac),
+            differs(f"{self.inner}'s mtu", inner.mtu, self.mtu),
+            differs(f"{self.inner}'s mac", inner.mac, self.mac),
             None if inner.up else f"{self.inner} is down in {self.namespace}",
         )
 
     def apply(self, system: System) -> None:
         """See Resource."""
         network = system.network
-        outer, inner = _owned(system, self.name), self._inner(system)
+        outer, inner = owned(system, self.name), self._inner(system)
         paired = outer is not None and inner is not None and outer.kind == "veth" and inner.peer == outer.index
         master = network.index(None, self.bridge)
         if paired and outer and inner:
@@ -145,15 +145,16 @@ class Veth(Resource):
             attributes: netlink.Attributes = [("IFLA_MTU", self.mtu), ("IFLA_MASTER", master)]
             network.queue(None, netlink.request(f"set up {self.name}", netlink.NEWLINK, 0, fields, attributes))
             fields = {"index": inner.index, "flags": _UP, "change": _UP}
-            attributes = [("IFLA_MTU", self.mtu), ("IFLA_ADDRESS", self.mac)]
+            # Written again, even the same one makes the kernel forget all neighbours (neigh_changeaddr).
+            attributes = [("IFLA_MTU", self.mtu), *([("IFLA_ADDRESS", self.mac)] if inner.mac != self.mac else [])]
             network.queue(
                 self.namespace, netlink.request(f"set up {self.inner}", netlink.NEWLINK, 0, fields, attributes)
             )
             return
         if outer is not None:
-            _delete(system, self.name)
+            delete(system, self.name)
         elif inner is not None:
-            _delete(system, self.inner, self.namespace)
+            delete(system, self.inner, self.namespace)
         descriptor = network.descriptor(self.namespace)  # may flush, so it comes before what the flush forgets
         master = network.index(None, self.bridge)
         index = network.new_index(self.namespace, self.inner)
@@ -222,10 +223,10 @@ def remove_all(system: System) -> None:
 
 
 def _remover(name: str) -> Callable[[System], None]:
-    return lambda system: _delete(system, name)
+    return lambda system: delete(system, name)
 
 
-def _delete(system: System, name: str, namespace: str | None = None) -> None:
+def delete(system: System, name: str, namespace: str | None = None) -> None:
     """Delete a link at once, since its name is wanted again or its end is waited for."""
     network = system.network
     network.flush()
@@ -242,16 +243,19 @@ def _delete(system: System, name: str, namespace: str | None = None) -> None:
     network.close()
 
 
-def _owned(system: System, name: str) -> LinkState | None:
+def owned(system: System, name: str) -> LinkState | None:
+    """Return a link of ours in the host's own namespace; None if it is missing. Raises NotOurs if it is not ours."""
     state = system.network.root().links.get(name)
     if state is not None and state.group != system.mark.group:
         raise NotOurs(system.host, f"a link named {name}", ("ip", "link", "delete", name))
     return state
 
 
-def _differs(what: str, seen: str | int, planned: str | int) -> str | None:
+def differs(what: str, seen: str | int, planned: str | int) -> str | None:
+    """Return the words for a difference, or None."""
     return None if seen == planned else f"{what} is {seen}, planned {planned}"
 
 
-def _first(*differences: str | None) -> str | None:
+def first_of(*differences: str | None) -> str | None:
+    """Return the first that is not None."""
     return next((difference for difference in differences if difference), None)

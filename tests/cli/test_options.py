@@ -17,6 +17,7 @@ from underlay.cli.main import main
 from underlay.errors import Exit
 from underlay.hosts.find import HOSTS_VARIABLE, LAB_VARIABLE, PLAN_VARIABLE
 from underlay.hosts.namespace.state import DIRECTORY_VARIABLE
+from underlay.phases import PHASES
 from underlay.process import Completed, run
 from underlay.topology import load_plan
 
@@ -159,7 +160,7 @@ def test_status_says_that_the_file_differs(repository: Path, capsys: pytest.Capt
     said = capsys.readouterr()
     assert json.loads(said.out)["plan_differs"] == ["publish"]
     assert said.err.startswith(f"note: {repository}/topology.yaml: it differs from the plan that is up (publish)")
-    assert said.err.endswith("./lab converge phase2\n")
+    assert said.err.endswith(f"./lab converge {PHASES[-1]}\n")
     assert main(["status"]) == int(Exit.CHECK_FAILED)
     assert "host1:8080" in capsys.readouterr().out, "what is shown is what is up"
 

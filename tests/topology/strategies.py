@@ -77,7 +77,7 @@ def plan_texts(draw: st.DrawFn) -> str:
     tunnel = {
         "vni": draw(st.integers(1, 2**24 - 1)),
         "port": draw(st.integers(1, 65535)),
-        "subnet": str(ranges.take(draw(st.integers(16, 28)))),
+        "subnet": str(ranges.take(draw(st.integers(16, 25)))),
     }
     plan = {
         "lab": draw(st.from_regex(r"[a-z]([a-z0-9-]{0,18}[a-z0-9])?", fullmatch=True)),

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from tests.plans import shop
 from tests.topology.strategies import broken, plan_texts
 from underlay.errors import InputError, Problem
-from underlay.topology import Plan, dns_names, flow_pairs, load_plan, parse_plan, plan_as_json, render_plan
+from underlay.topology import Plan, across, dns_names, flow_pairs, load_plan, parse_plan, plan_as_json, render_plan
 from underlay.topology.derive import LONGEST_INTERFACE
+from underlay.topology.tunnel import BRIDGE, DEVICE
 
 SHOP = shop.text()
 
@@ -57,6 +58,28 @@ def assert_is_consistent(plan: Plan) -> None:
     assert len(list(flow_pairs(plan))) == pairs
     assert len(dns_names(plan)) == len(plan.services) + len(replicas)
     assert json.loads(json.dumps(plan_as_json(plan), allow_nan=False)) == plan_as_json(plan)
+    assert_is_stretched(plan, set(interfaces))
+
+
+def assert_is_stretched(plan: Plan, interfaces: set[str]) -> None:
+    """What the tunnel adds stands beside all else, in its own subnet, and holds the flows that it is there for."""
+    stretched = across(plan)
+    replicas = [replica for _, replica in stretched.plan.replicas()]
+    names = [replica.link for replica in replicas]
+    assert all(len(name.encode()) <= LONGEST_INTERFACE for name in names)
+    assert len(set(names)) == len(names)
+    assert not interfaces & {*names, BRIDGE, DEVICE}
+    assert not {replica.namespace for replica in replicas} & {replica.namespace for _, replica in plan.replicas()}
+    addresses = [*(replica.address for replica in replicas), *stretched.bridges.values()]
+    assert len(set(addresses)) == len(addresses)
+    for address in addresses:
+        assert address.network == plan.tunnel.subnet
+        assert address.ip not in {plan.tunnel.subnet.network_address, plan.tunnel.subnet.broadcast_address}
+    assert {service.host for service in stretched.plan.services} == set(stretched.bridges)
+    assert set(stretched.plan.flows) <= set(plan.flows)
+    assert {flow.source for flow in stretched.plan.flows} | {flow.target for flow in stretched.plan.flows} == {
+        service.name for service in stretched.plan.services
+    }
 
 
 def assert_plan_or_input_error(text: str) -> None:

@@ -14,7 +14,7 @@ from underlay.cli.context import Settings, pass_settings
 from underlay.errors import Exit
 from underlay.hosts.base import Host, Lab
 from underlay.hosts.provisioning import plan_digest, provision
-from underlay.phases import PHASES, WITH_IMAGES
+from underlay.phases import PHASES, WITH_IMAGES, WITH_SHOP
 from underlay.topology import Plan, Service, differences, in_containers
 
 #: What a replica does that is well; provisioning has another word for anything else.
@@ -92,8 +92,8 @@ def show(plan: Plan, seen: Mapping[str, HostStatus]) -> None:
 
 
 def by_phase(plan: Plan, seen: Mapping[str, HostStatus]) -> Mapping[str, Mapping[tuple[str, str], str]]:
-    """Return for each phase that is on anywhere what the replicas do, by the plan's host and name."""
-    on = dict.fromkeys(phase for item in seen.values() for phase in item.phases)
+    """Return for each phase of the shop that is on anywhere what the replicas do, by the plan's host and name."""
+    on = dict.fromkeys(phase for item in seen.values() for phase in item.phases if phase in WITH_SHOP)
     found: dict[str, dict[tuple[str, str], str]] = {}
     for phase in on:
         found[phase] = {}
@@ -115,6 +115,7 @@ def _well(plan: Plan, seen: Mapping[str, HostStatus]) -> bool:
     asked = (
         (seen[_home(plan, service, phase)].phases.get(phase), replica.name)
         for phase in PHASES
+        if phase in WITH_SHOP
         for service, replica in plan.replicas()
     )
     # A phase that is not on has nothing to do.

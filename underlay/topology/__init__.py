@@ -25,6 +25,7 @@ from underlay.topology.model import (
     Underlay,
 )
 from underlay.topology.render import Json, plan_as_json, render_plan
+from underlay.topology.tunnel import Stretched, across
 
 __all__ = [
     "Attachment",
@@ -38,10 +39,12 @@ __all__ = [
     "Published",
     "Replica",
     "Service",
+    "Stretched",
     "Tier",
     "Timeouts",
     "Tunnel",
     "Underlay",
+    "across",
     "differences",
     "dns_names",
     "flow_pairs",

@@ -8,6 +8,7 @@ from underlay.topology.docker import PORT_STEP, REGISTRY_PORT, NoRoomError, in_c
 from underlay.topology.draft import Draft, ServiceDraft
 from underlay.topology.model import Plan, Program
 from underlay.topology.notes import Notes, join, show, suggest
+from underlay.topology.tunnel import PREFIX, NoAddressError, across
 
 #: Whom a program cannot work without.
 _NEEDS = {
@@ -50,13 +51,19 @@ def check(notes: Notes, draft: Draft) -> None:
 
 
 def check_rooms(notes: Notes, draft: Draft, plan: Plan) -> None:
-    """Note what shows only in a plan that is good in itself: that its networks do not fit into Docker's pool."""
+    """Note what shows only in a plan that is good in itself: what does not fit into Docker's pool, or the tunnel."""
     try:
         in_containers(plan)
     except NoRoomError as error:
         pool = draft.pools.docker
         what = f"pools.docker {plan.pools.docker} has no room for the networks of phase 2: {error}"
         notes.add(pool.line if pool else 1, what, "give it a shorter prefix, such as /16")
+    try:
+        across(plan)
+    except NoAddressError as error:
+        subnet = draft.tunnel.subnet
+        what = f"tunnel.subnet {plan.tunnel.subnet} has no room for all who talk through it: {error}"
+        notes.add(subnet.line if subnet else 1, what, "give it a shorter prefix, such as /24")
 
 
 def _check_hosts(notes: Notes, draft: Draft) -> None:
@@ -243,6 +250,8 @@ def _check_interfaces(notes: Notes, draft: Draft) -> None:
         for number in range(1, service.replicas.value + 1 if service.replicas else 1):
             replica = replica_name(service.name.value, number)
             derived.append((link_name(replica), f"replica {replica}", service.name.line))
+            if service.program and service.program.value in (Program.GATEWAY, Program.PRODUCT):
+                derived.append((link_name(PREFIX + replica), f"replica {replica} in the tunnel", service.name.line))
     seen: dict[str, tuple[str, int]] = {}
     for name, owner, line in derived:
         if name in seen and seen[name][0] != owner:

@@ -1,0 +1,50 @@
+"""Records the frames of a link while a program runs: ``python3 -m acceptance.capture < request.json > answer.json``.
+
+It runs on the hosts of the lab and needs nothing but Python's standard library. The socket is there before the program
+starts, and what it holds when the program has ended is what passed meanwhile: nothing has to be waited for.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from acceptance.inside import inside
+
+_ETH_P_ALL = 3  # linux/if_ether.h
+_SO_RCVBUFFORCE = 33  # linux asm-generic/socket.h
+#: Bytes that the kernel keeps for us meanwhile, and of one frame, which the kernel may hand on larger than it was sent.
+_ROOM, _FRAME = 32 * 1024 * 1024, 65536 + 64
+#: Seconds in which nothing may come before the end is believed: answers may still be on their way.
+_QUIET = 0.2
+
+
+def main() -> None:
+    """Read a request: ``namespace`` (None: the host's own), ``link``, ``argv``, ``stdin``, ``seconds``; answer it."""
+    request = json.load(sys.stdin)
+    with inside(request["namespace"]):
+        link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+        link.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
+        link.bind((request["link"], _ETH_P_ALL))
+    done = subprocess.run(
+        request["argv"], check=True, capture_output=True, text=True, input=request["stdin"], timeout=request["seconds"]
+    )
+    frames: list[str] = []
+    link.settimeout(_QUIET)
+    deadline = time.monotonic() + request["seconds"]
+    while time.monotonic() < deadline:
+        try:
+            frames.append(link.recv(_FRAME).hex())
+        except TimeoutError:
+            break
+    json.dump({"frames": frames, "output": done.stdout}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

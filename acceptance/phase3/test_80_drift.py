@@ -1,0 +1,181 @@
+"""Drift: whatever of the tunnel is broken by hand, `check` names it and nothing else, and `converge` mends only it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from acceptance.conftest import LastSeen
+from acceptance.kernel import difference, snapshot
+from acceptance.phase3.stage import ByTunnel
+from acceptance.provisioning import provision
+from acceptance.suite import flows
+from acceptance.suite.stage import Seat
+from underlay.topology.tunnel import BRIDGE, DEVICE
+
+#: See pyproject.toml.
+pytestmark = pytest.mark.rebuilds
+
+#: A MAC address of nobody, locally administered.
+_NOBODY = "02:00:00:00:00:99"
+_LINK, _TABLE = f"link {DEVICE}", f"forwarding table of {DEVICE}"
+#: How INPUT leads to the chain that asks who sends.
+_TO_PEERS = "-m comment --comment 'underlay phase3' -j PHASE3-PEERS"
+#: What goes with the device, or with the bridge it is plugged into.
+_WITH_DEVICE = (_TABLE, f".{DEVICE}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """What is broken: a replica, its link inside, somebody at the other end, and both ends' addresses."""
+
+    seat: Seat
+    inner: str
+    far: Seat
+    far_mac: str
+    local: str
+    remote: str
+    wire: str
+    group: str
+    vni: int
+    port: int
+    mtu: int
+
+    def made(self, **changed: str) -> list[str]:
+        """Return the commands that make the device again as it was, but for what is changed."""
+        words = {
+            "id": str(self.vni),
+            "dstport": str(self.port),
+            "local": self.local,
+            "learning": "nolearning",
+        } | changed
+        made = f"ip link add {DEVICE} group {self.group} mtu {self.mtu} type vxlan id {words['id']} "
+        return [
+            f"ip link delete {DEVICE}",
+            f"{made}dstport {words['dstport']} local {words['local']} dev {self.wire} {words['learning']}",
+            f"ip link set {DEVICE} master {BRIDGE} up",
+        ]
+
+    def entry(self, verb: str, mac: str, end: str) -> str:
+        """Return the command that changes the forwarding table."""
+        return f"bridge fdb {verb} {mac} dev {DEVICE} dst {end}"
+
+    def neighbour(self, verb: str, mac: str = "") -> str:
+        """Return the command that changes who is written down."""
+        words = f"lladdr {mac} nud permanent" if mac else ""
+        return f"ip -n {self.seat.name} neighbour {verb} {self.far.address} {words} dev {self.inner}"
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A way to break something: commands on the host, what `check` must name, and words of what may follow."""
+
+    commands: Callable[[Victim], Sequence[str]]
+    named: Callable[[Victim], str] = lambda victim: _LINK
+    follows: Callable[[Victim], tuple[str, ...]] = lambda victim: ()
+
+
+def _with(*words: str) -> Callable[[Victim], tuple[str, ...]]:
+    return lambda victim: words
+
+
+def _inside(victim: Victim) -> tuple[str, ...]:
+    name = victim.seat.name
+    return (f" {name}/", f" on {name}/", victim.seat.replica.link)
+
+
+DRIFTS: Mapping[str, Drift] = {
+    "device deleted": Drift(lambda v: [f"ip link delete {DEVICE}"], follows=_with(*_WITH_DEVICE)),
+    "device down": Drift(lambda v: [f"ip link set {DEVICE} down"]),
+    "device unplugged": Drift(lambda v: [f"ip link set {DEVICE} nomaster"]),
+    "device's mtu": Drift(lambda v: [f"ip link set {DEVICE} mtu 1300"], follows=_with(f"link {BRIDGE}")),
+    "device's mac": Drift(lambda v: [f"ip link set {DEVICE} address {_NOBODY}"]),
+    "another VNI": Drift(lambda v: v.made(id=str(v.vni + 1)), follows=_with(*_WITH_DEVICE)),
+    "another port": Drift(lambda v: v.made(dstport="8472"), follows=_with(*_WITH_DEVICE)),
+    "another source": Drift(lambda v: v.made(local=str(v.seat.tier.gateway.ip)), follows=_with(*_WITH_DEVICE)),
+    "it learns": Drift(lambda v: v.made(learning="learning"), follows=_with(*_WITH_DEVICE)),
+    "entry forgotten": Drift(lambda v: [v.entry("delete", v.far_mac, v.remote)], lambda v: _TABLE),
+    "entry for others forgotten": Drift(lambda v: [v.entry("delete", "00:00:00:00:00:00", v.remote)], lambda v: _TABLE),
+    "entry of a stranger": Drift(lambda v: [v.entry("append", _NOBODY, v.remote)], lambda v: _TABLE),
+    "entry that leads elsewhere": Drift(lambda v: [v.entry("replace", v.far_mac, v.local)], lambda v: _TABLE),
+    "second place for others": Drift(lambda v: [v.entry("append", "00:00:00:00:00:00", v.local)], lambda v: _TABLE),
+    "neighbour forgotten": Drift(lambda v: [v.neighbour("delete")], lambda v: f"neighbours on {v.seat.name}/{v.inner}"),
+    "neighbour elsewhere": Drift(
+        lambda v: [v.neighbour("replace", _NOBODY)], lambda v: f"neighbours on {v.seat.name}/{v.inner}"
+    ),
+    "bridge deleted": Drift(
+        lambda v: [f"ip link delete {BRIDGE}"],
+        lambda v: f"link {BRIDGE}",
+        lambda v: (_LINK, f" on {BRIDGE}", f".{BRIDGE}.", "link v-p3-"),
+    ),
+    "address removed": Drift(
+        lambda v: [f"ip address flush dev {BRIDGE}"],
+        lambda v: f" on {BRIDGE}",
+    ),
+    "namespace deleted": Drift(
+        lambda v: [f"ip netns delete {v.seat.name}"], lambda v: f"namespace {v.seat.name}", _inside
+    ),
+    "cable pulled": Drift(
+        lambda v: [f"ip link set {v.seat.replica.link} nomaster"], lambda v: f"link {v.seat.replica.link}"
+    ),
+    "rule deleted": Drift(lambda v: ["iptables -w -F PHASE3-TO"], lambda v: "iptables filter"),
+    "last rule deleted": Drift(lambda v: ["iptables -w -t security -F PHASE3-FROM"], lambda v: "iptables security"),
+    "strangers let in": Drift(lambda v: ["iptables -w -F PHASE3-PEERS"], lambda v: "iptables filter"),
+    "nobody asks who sends": Drift(
+        lambda v: [f"iptables -w -D INPUT -d {v.local} -p udp -m udp --dport {v.port} {_TO_PEERS}"],
+        lambda v: "iptables filter",
+    ),
+}
+
+
+@pytest.fixture
+def victim(tunnel: ByTunnel, called: Seat, caller: Seat) -> Victim:
+    """Return what is broken: at the end of those who are called."""
+    end = tunnel.ends()[called.host]
+    (inner,) = [link.name for link in tunnel.inside(called).links.values() if link.kind == "veth"]
+    planned = tunnel.plan.tunnel
+    return Victim(
+        seat=called,
+        inner=inner,
+        far=caller,
+        far_mac=tunnel.mac(caller),
+        local=str(tunnel.stretched.endpoint(called.host)),
+        remote=str(tunnel.stretched.endpoint(caller.host)),
+        wire=end.vxlan(DEVICE).underlay,
+        group=end.links[DEVICE].group,
+        vni=planned.vni,
+        port=planned.port,
+        mtu=tunnel.stretched.mtu,
+    )
+
+
+@pytest.mark.parametrize("kind", DRIFTS)
+def test_drift_is_named_and_mended(tunnel: ByTunnel, victim: Victim, last_seen: LastSeen, kind: str) -> None:
+    host, drift = tunnel.machine(victim.seat), DRIFTS[kind]
+    before, named = last_seen.snapshots[host.name].lines(), drift.named(victim)
+    try:
+        host.run(["sh", "-e", "-c", "\n".join(drift.commands(victim))])
+        checked = provision(host, "check", tunnel.phase)
+    finally:
+        mended = provision(host, "converge", tunnel.phase)
+    left = difference(before, snapshot(host).lines())
+    assert checked.exit_code == 1, f"{host.name}: expected: check finds {kind} (exit 1); seen: {checked}"
+    assert mended.exit_code == 0, f"{host.name}: expected: converge mends {kind}; seen: {mended}"
+    for report in (checked, mended):
+        assert any(named in name for name in report.resources), f"{host.name}: expected: {named}; seen: {report}"
+        words = (named, *drift.follows(victim))
+        others = [name for name in report.resources if not any(word in name for word in words)]
+        assert not others, f"{host.name}: expected: {named} alone; seen besides: {others}"
+    assert not left, f"{host.name}: expected: the same kernel state as before; seen:\n{left}"
+
+
+def test_everything_is_as_planned_again(tunnel: ByTunnel) -> None:
+    for host in tunnel.machines().values():
+        made = provision(host, "converge", tunnel.phase)
+        assert (made.exit_code, made.resources) == (0, ()), f"{host.name}: expected: 0 changes; seen: {made}"
+    with tunnel.serving():
+        matrix = flows.measure(tunnel, (flows.SERVICE,))
+    for pair in flows.all_pairs(tunnel.plan):
+        flows.assert_flow(matrix, pair, tunnel)

@@ -1,0 +1,209 @@
+"""Faults of a tunnel: each stops all traffic, and counters tell which one it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from acceptance.phase3.counted import Counts, look
+from acceptance.phase3.stage import ByTunnel
+from acceptance.provisioning import provision
+from acceptance.suite.stage import Seat
+from acceptance.traffic import Outcome
+from underlay.topology.tunnel import BRIDGE, DEVICE
+from underlay.wait import NotYet, until
+
+#: See pyproject.toml.
+pytestmark = pytest.mark.rebuilds
+
+#: Linux's own port for VXLAN, from before IANA gave it one (ip-link(8), dstport).
+_OLD_PORT = 8472
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The way of a connection: who calls whom, and the tunnel between them."""
+
+    tunnel: ByTunnel
+    caller: Seat
+    called: Seat
+
+    def end(self, seat: Seat) -> str:
+        """Return the underlay address of a replica's host."""
+        return str(self.tunnel.stretched.endpoint(seat.host))
+
+    def wire(self, seat: Seat) -> str:
+        """Return the link to the other host."""
+        return self.tunnel.ends()[seat.host].vxlan(DEVICE).underlay
+
+
+def _made_anew(way: Way, seat: Seat, **changed: str) -> list[str]:
+    """Return the commands that make a host's device again, with something of it changed."""
+    planned, mtu = way.tunnel.plan.tunnel, str(way.tunnel.stretched.mtu)
+    words = {"id": str(planned.vni), "dstport": str(planned.port), "local": way.end(seat), "mtu": mtu} | changed
+    far = next(item for item in (way.caller, way.called) if item.host != seat.host)
+    group = way.tunnel.ends()[seat.host].links[DEVICE].group  # so that it is whose it was
+    made = f"ip link add {DEVICE} group {group} mtu {words['mtu']} type vxlan id {words['id']} "
+    return [
+        f"wire={way.wire(seat)}",
+        f"ip link delete {DEVICE}",
+        f"{made}dstport {words['dstport']} local {words['local']} dev $wire nolearning",
+        f"sysctl -qw net.ipv6.conf.{DEVICE}.disable_ipv6=1",
+        f"ip link set {DEVICE} master {BRIDGE} up",
+        f"bridge fdb append 00:00:00:00:00:00 dev {DEVICE} dst {way.end(far)}",
+    ]
+
+
+def _nowhere(way: Way) -> list[str]:
+    mac = way.tunnel.mac(way.called)
+    return [f"bridge fdb delete {entry} dev {DEVICE} dst {way.end(way.called)}" for entry in (mac, "00:00:00:00:00:00")]
+
+
+def _another_source(way: Way) -> list[str]:
+    """Have an end answer from an address that is not the one it is called at (moby/moby, issue 53004)."""
+    other = way.tunnel.plan.underlay.subnet.broadcast_address - 1
+    wire = way.wire(way.called)
+    return [f"ip address add {other}/32 dev {wire}", *_made_anew(way, way.called, local=str(other))]
+
+
+def _blocked(way: Way) -> list[str]:
+    return [f"iptables -w -t raw -I PREROUTING -p udp --dport {way.tunnel.plan.tunnel.port} -j DROP"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is done, on the caller's host or on that of the called; what undoes what converge does not; what it shows.
+
+    ``shows`` are the counters that rise: at the caller's end, and at the other.
+    """
+
+    at_caller: bool
+    commands: Callable[[Way], Sequence[str]]
+    shows: tuple[frozenset[str], frozenset[str]]
+    clear: Callable[[Way], Sequence[str]] = lambda way: ()
+
+
+def _shows(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+FAULTS: Mapping[str, Fault] = {
+    "nobody knows where to": Fault(True, _nowhere, (_shows("lost"), _shows())),
+    "another VNI": Fault(
+        False,
+        lambda way: _made_anew(way, way.called, id=str(way.tunnel.plan.tunnel.vni + 1)),
+        (_shows("sent"), _shows("let_in")),
+    ),
+    "the other port": Fault(
+        True,
+        lambda way: _made_anew(way, way.caller, dstport=str(_OLD_PORT)),
+        (_shows("sent"), _shows("nobody")),
+    ),
+    "blocked on the way there": Fault(
+        False, _blocked, (_shows("sent"), _shows()), lambda way: [_blocked(way)[0].replace(" -I ", " -D ")]
+    ),
+    "blocked on the way back": Fault(
+        True,
+        _blocked,
+        (_shows("sent"), _shows("let_in", "taken", "sent")),
+        lambda way: [_blocked(way)[0].replace(" -I ", " -D ")],
+    ),
+    "answers from another address": Fault(
+        False,
+        _another_source,
+        (_shows("sent", "kept_out"), _shows("let_in", "taken", "sent")),
+        lambda way: [_another_source(way)[0].replace(" add ", " delete ")],
+    ),
+}
+
+
+@contextmanager
+def _broken(way: Way, fault: Fault) -> Iterator[None]:
+    """Have a fault for a while."""
+    seat = way.caller if fault.at_caller else way.called
+    host, clear = way.tunnel.machine(seat), fault.clear(way)
+    with ExitStack() as stack:
+        stack.callback(_mend, way, seat)
+        stack.callback(host.run, ["sh", "-c", "\n".join(clear)], check=False)
+        host.run(["sh", "-e", "-c", "\n".join(fault.commands(way))])
+        yield
+
+
+def _mend(way: Way, seat: Seat) -> None:
+    made = provision(way.tunnel.machine(seat), "converge", way.tunnel.phase)
+    assert made.exit_code == 0, f"{seat.host}: expected: mended; seen: {made}"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came of a connection, and what both ends have counted meanwhile."""
+
+    outcome: Outcome
+    caller: Counts
+    called: Counts
+
+
+@pytest.fixture(scope="module")
+def way(tunnel: ByTunnel, caller: Seat, called: Seat) -> Iterator[Way]:
+    """Return the way that is tried, with somebody at its end."""
+    with tunnel.serving():
+        yield Way(tunnel, caller, called)
+
+
+def _try(way: Way) -> Seen:
+    before = look(way.tunnel, way.caller, way.called)
+    attempt = way.caller.attempt("tcp", way.called.address, way.called.service.port)
+    outcome = way.tunnel.prober(way.caller.host).one(attempt)
+    after = look(way.tunnel, way.caller, way.called)
+    here, there = (after[seat.host].since(before[seat.host]) for seat in (way.caller, way.called))
+    return Seen(outcome, here, there)
+
+
+def _rising(counts: Counts) -> frozenset[str]:
+    return frozenset(name for name in Counts.__slots__ if getattr(counts, name))
+
+
+@pytest.fixture(scope="module")
+def faults(way: Way) -> Mapping[str, Seen]:
+    """Have each fault for a while, and connect meanwhile; in between it works."""
+    found = {"none": _try(way)}
+    for name, fault in FAULTS.items():
+        with _broken(way, fault):
+            found[name] = _try(way)
+
+        def works() -> bool | NotYet:
+            seen = _try(way).outcome
+            return seen.connected or NotYet(str(seen))
+
+        limit = way.tunnel.plan.timeouts.ready
+        until(works, deadline_s=limit, what=f"a way again after: {name}", where=way.caller.host)
+    return found
+
+
+def test_without_a_fault_packets_go_there_and_back(faults: Mapping[str, Seen]) -> None:
+    seen = faults["none"]
+    seen.outcome.assert_connected()
+    expected = _shows("sent", "let_in", "taken")
+    for where, counts in (("caller", seen.caller), ("called", seen.called)):
+        assert _rising(counts) == expected, f"{where}'s end: expected: {sorted(expected)} rise; seen: {counts}"
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_stops_traffic(faults: Mapping[str, Seen], name: str) -> None:
+    outcome = faults[name].outcome
+    assert outcome.outcome == "timeout", f"{name}: expected: no answer; seen: {outcome}"
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_is_told_by_its_counters(faults: Mapping[str, Seen], name: str) -> None:
+    seen, (here, there) = faults[name], FAULTS[name].shows
+    assert _rising(seen.caller) == here, f"{name}: caller's end: expected: {sorted(here)} rise; seen: {seen.caller}"
+    assert _rising(seen.called) == there, f"{name}: the other end: expected: {sorted(there)} rise; seen: {seen.called}"
+
+
+def test_no_two_faults_show_the_same() -> None:
+    shown = [fault.shows for fault in FAULTS.values()]
+    assert len(set(shown)) == len(shown), f"expected: each shows something of its own; seen: {shown}"

@@ -1,0 +1,56 @@
+"""Phase 3: across two hosts. Now: a tier stretched by a VXLAN that is made by hand."""
+
+from __future__ import annotations
+
+from provision.marks import Mark
+from provision.phase3 import tunnel
+from provision.phase3.facts import Facts, gather
+from provision.phases import Definition
+from provision.resource import Kind, Phase
+from provision.resources import link, namespace, neighbours, rules, sysctl, vxlan
+from underlay.topology import Plan, across
+from underlay.topology.tunnel import BRIDGE, DEVICE
+
+MARK = Mark("phase3", 3)
+
+
+def build(plan: Plan, host: str, facts: Facts) -> Phase:
+    """Return phase 3 of one host. A host that the tunnel does not join has nothing to do."""
+    stretched = across(plan)
+    if host not in stretched.bridges:
+        return Phase(MARK, ())
+    return Phase(
+        MARK,
+        (
+            tunnel.guard(stretched, host, MARK),
+            tunnel.shown(),
+            tunnel.bridge(stretched, host),
+            tunnel.device(stretched, host, facts),
+            tunnel.namespaces(stretched, host),
+        ),
+    )
+
+
+def claims(plan: Plan, host: str) -> frozenset[str]:
+    """Return what only one phase may have on a host: names in the kernel."""
+    stretched = across(plan)
+    if host not in stretched.bridges:
+        return frozenset()
+    replicas = [item for service in stretched.plan.services_on(host) for item in service.replicas]
+    names = {f"namespace {item.namespace}" for item in replicas} | {f"link {item.link}" for item in replicas}
+    return frozenset(names | {f"link {name}" for name in (BRIDGE, DEVICE)})
+
+
+DEFINITION = Definition(
+    mark=MARK,
+    ask=gather,
+    build=build,
+    claims=claims,
+    # A forwarding table goes with its device, neighbours with their namespace; the guard last.
+    kinds=(
+        Kind((link.Bridge, link.Veth, vxlan.Vxlan, vxlan.Forwarding), link.discover, link.remove_all),
+        Kind((namespace.Namespace, neighbours.Neighbours), namespace.discover),
+        Kind((sysctl.Sysctl,), sysctl.discover),
+        Kind((rules.Table,), rules.discover),
+    ),
+)

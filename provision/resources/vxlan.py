@@ -1,0 +1,203 @@
+"""A VXLAN device, and whom it sends what (RFC 7348; ip-link(8), bridge(8), Documentation/networking/vxlan.rst)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from socket import AF_BRIDGE
+
+from provision.kernel import netlink
+from provision.kernel.network import LinkState, Neighbour
+from provision.marks import Mark
+from provision.resource import Command, Resource, Step
+from provision.resources.link import delete, differs, first_of, owned
+from provision.system import System
+
+_UP = 0x1
+# include/uapi/linux/if_link.h
+_ID, _GROUP, _LINK, _LOCAL, _LEARNING, _PORT = 1, 2, 3, 4, 7, 15
+#: The entry for frames to everybody, and to those that no other entry knows.
+EVERYBODY = "00:00:00:00:00:00"
+
+
+@dataclass(frozen=True, slots=True)
+class Vxlan(Resource):
+    """A port of ``bridge`` that leads into a tunnel: frames leave in UDP, from ``local`` on the link ``underlay``.
+
+    It learns nothing from what arrives: where a frame goes stands in its table alone (:class:`Forwarding`).
+    ``mtu`` is explicit, since what the kernel works out follows the underlay only when the device is made.
+    """
+
+    name: str
+    vni: int
+    port: int
+    local: IPv4Address
+    underlay: str
+    bridge: str
+    mtu: int
+    mac: str
+
+    @property
+    def identity(self) -> str:
+        """See Resource."""
+        return f"link {self.name}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return (f"link {self.bridge}",)
+
+    @property
+    def batched(self) -> bool:
+        """See Resource."""
+        return True
+
+    def observe(self, system: System) -> str | None:
+        """See Resource."""
+        state = owned(system, self.name)
+        if state is None:
+            return "is missing"
+        master = system.network.root().links.get(self.bridge)
+        return first_of(
+            differs("kind", state.kind, "vxlan"),
+            self._tunnel_differs(system, state),
+            None if master and state.master == master.index else f"is not a port of {self.bridge}",
+            differs("mtu", state.mtu, self.mtu),
+            differs("mac", state.mac, self.mac),
+            None if state.up else "is down",
+        )
+
+    def apply(self, system: System) -> None:
+        """See Resource. What makes it this tunnel cannot be changed while it is there, so it is made anew then."""
+        network = system.network
+        state = owned(system, self.name)
+        if state is not None and (state.kind != "vxlan" or self._tunnel_differs(system, state)):
+            delete(system, self.name)
+            state = None
+        master = network.index(None, self.bridge)
+        common: list[tuple[str, netlink.Value]] = [
+            ("IFLA_MTU", self.mtu),
+            ("IFLA_ADDRESS", self.mac),
+            ("IFLA_MASTER", master),
+        ]
+        if state is not None:
+            fields = {"index": state.index, "flags": _UP, "change": _UP}
+            network.queue(None, netlink.request(f"set up {self.name}", netlink.NEWLINK, 0, fields, common))
+            return
+        data: netlink.Attributes = [
+            ("IFLA_VXLAN_ID", self.vni),
+            ("IFLA_VXLAN_LOCAL", str(self.local)),
+            ("IFLA_VXLAN_LINK", network.index(None, self.underlay)),
+            ("IFLA_VXLAN_PORT", self.port),
+            ("IFLA_VXLAN_LEARNING", 0),
+        ]
+        kind: netlink.Value = {"attrs": [("IFLA_INFO_KIND", "vxlan"), ("IFLA_INFO_DATA", {"attrs": data})]}
+        network.queue(
+            None,
+            netlink.request(
+                f"make the tunnel {self.name} on {self.underlay}",
+                netlink.NEWLINK,
+                netlink.CREATE | netlink.EXCLUSIVE,
+                {"index": network.new_index(None, self.name), "flags": _UP, "change": _UP},
+                [
+                    ("IFLA_IFNAME", self.name),
+                    ("IFLA_GROUP", system.mark.group),
+                    ("IFLA_LINKINFO", kind),
+                    *common,
+                ],
+            ),
+        )
+
+    def say(self, mark: Mark) -> Sequence[Step]:
+        """See Resource."""
+        return (
+            Command(("ip", "link", "add", self.name, "address", self.mac, "mtu", str(self.mtu),
+                     "group", str(mark.group), "type", "vxlan", "id", str(self.vni), "dstport", str(self.port),
+                     "local", str(self.local), "dev", self.underlay, "nolearning")),
+            Command(("ip", "link", "set", self.name, "master", self.bridge, "up")),
+        )  # fmt: skip
+
+    def _tunnel_differs(self, system: System, state: LinkState) -> str | None:
+        seen = dict(netlink.attributes(state.data, 0))
+        links = {link.index: name for name, link in system.network.root().links.items()}
+        local = seen.get(_LOCAL)
+        return first_of(
+            differs("VNI", _native(seen, _ID), self.vni),
+            differs("UDP port", int.from_bytes(seen.get(_PORT, b""), "big"), self.port),
+            differs("local address", str(IPv4Address(local)) if local else "none", str(self.local)),
+            differs("underlay", links.get(_native(seen, _LINK), "none"), self.underlay),
+            "sends what it does not know to a group" if _GROUP in seen else None,
+            "learns from what arrives" if _native(seen, _LEARNING) else None,
+        )
+
+
+def _native(seen: Mapping[int, bytes], number: int) -> int:
+    return int.from_bytes(seen.get(number, b""), "little")
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding(Resource):
+    """A tunnel's whole forwarding table: to which other end frames for a MAC address go (EVERYBODY: all others)."""
+
+    device: str
+    entries: frozenset[Neighbour]
+
+    @property
+    def identity(self) -> str:
+        """See Resource."""
+        return f"forwarding table of {self.device}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return (f"link {self.device}",)
+
+    @property
+    def batched(self) -> bool:
+        """See Resource."""
+        return True
+
+    def observe(self, system: System) -> str | None:
+        """See Resource."""
+        return told(self._seen(system), self.entries, "sends {mac} to {address}")
+
+    def apply(self, system: System) -> None:
+        """See Resource."""
+        index = system.network.index(None, self.device)
+        fields = {"family": AF_BRIDGE, "ifindex": index, "state": netlink.NUD_PERMANENT, "flags": netlink.NTF_SELF}
+        seen = self._seen(system)
+        for entry in ordered(seen - self.entries):
+            what = f"forget that {self.device} sends {entry.mac} to {entry.address}"
+            system.network.queue(None, netlink.request(what, netlink.DELNEIGH, 0, fields, _attributes(entry)))
+        for entry in ordered(self.entries - seen):
+            what = f"have {self.device} send {entry.mac} to {entry.address}"
+            flags = netlink.CREATE | netlink.APPEND
+            system.network.queue(None, netlink.request(what, netlink.NEWNEIGH, flags, fields, _attributes(entry)))
+
+    def say(self, mark: Mark) -> Sequence[Step]:
+        """See Resource."""
+        return tuple(
+            Command(("bridge", "fdb", "append", entry.mac, "dev", self.device, "dst", str(entry.address)))
+            for entry in ordered(self.entries)
+        )
+
+    def _seen(self, system: System) -> frozenset[Neighbour]:
+        state = system.network.root().links.get(self.device)
+        return system.network.root().forwarding(state.index) if state else frozenset()
+
+
+def _attributes(entry: Neighbour) -> netlink.Attributes:
+    return [("NDA_LLADDR", entry.mac), ("NDA_DST", str(entry.address))]
+
+
+def ordered(entries: frozenset[Neighbour]) -> list[Neighbour]:
+    """Return entries in one order, whatever the day."""
+    return sorted(entries, key=lambda entry: (entry.mac, entry.address))
+
+
+def told(seen: frozenset[Neighbour], planned: frozenset[Neighbour], words: str) -> str | None:
+    """Return what differs between two tables, as ``words`` say an entry; None if nothing does."""
+    lacks = [f"lacks: {words}".format(mac=entry.mac, address=entry.address) for entry in ordered(planned - seen)]
+    more = [f"{words}, unplanned".format(mac=entry.mac, address=entry.address) for entry in ordered(seen - planned)]
+    return "; ".join([*lacks, *more]) or None

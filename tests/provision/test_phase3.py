@@ -1,0 +1,131 @@
+"""Phase 3 of the tests' plan: its resources in order, the script that says the same, and its rules.
+
+The files in golden/ are written anew with UNDERLAY_GOLDEN=write in the environment; read the difference before
+committing it.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from provision import phase3
+from provision.explain import explain
+from provision.kernel.network import Neighbour
+from provision.phase3.facts import Facts
+from provision.phases import definition
+from provision.resource import Phase
+from provision.resources.vxlan import EVERYBODY, Forwarding, Vxlan, told
+from tests.plans import shop
+from tests.provision.filtering import Packet, verdict
+from tests.provision.plans import as_on_a_host, table
+from tests.topology.golden import compare
+from underlay.process import run
+from underlay.topology import Plan, across
+from underlay.topology.tunnel import BRIDGE
+
+GOLDEN = Path(__file__).parent / "golden"
+MARK = phase3.MARK
+HOSTS = ("host1", "host2")
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return shop.plan()
+
+
+def built(plan: Plan, host: str) -> Phase:
+    return phase3.build(plan, host, Facts("eth0"))
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_resources_of_a_plan(plan: Plan, host: str) -> None:
+    lines = []
+    for section in built(plan, host).sections:
+        lines += [section.title, *(f"    {item.identity}" for item in section.resources)]
+    compare(GOLDEN / f"phase3-resources-{host}.txt", "\n".join([*lines, ""]))
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_script_of_a_plan(plan: Plan, host: str) -> None:
+    script = as_on_a_host(explain(built(plan, host), host))
+    compare(GOLDEN / f"phase3-explain-{host}.sh", script)
+    assert run(("sh", "-n"), stdin=script, timeout=10).stderr == ""
+
+
+def test_a_plan_without_the_flow_has_no_tunnel() -> None:
+    alone = shop.plan().services[0]
+    plan = shop.plan()
+    bare = type(plan)(**{name: getattr(plan, name) for name in plan.__slots__} | {"flows": (), "services": (alone,)})
+    assert all(built(bare, host).resources == () for host in HOSTS)
+    assert all(definition("phase3").claims(bare, host) == frozenset() for host in HOSTS)
+
+
+def test_claims_are_names_in_the_kernel(plan: Plan) -> None:
+    claims = definition("phase3").claims(plan, "host2")
+    assert claims >= {"namespace p3-product-1", "link v-p3-product-1", "link p3-tunnel", "link p3-vxlan"}
+    assert "namespace p3-gateway-1" not in claims
+    for phase in ("phase1", "phase2"):
+        assert not any(claims & definition(phase).claims(plan, host) for host in HOSTS)
+
+
+def test_ends_agree_on_the_network_and_meet(plan: Plan) -> None:
+    """Each sends to where the other hears, and is told of every neighbour there."""
+    devices, tables = {}, {}
+    for host in HOSTS:
+        for item in built(plan, host).resources:
+            if isinstance(item, Vxlan):
+                devices[host] = item
+            if isinstance(item, Forwarding):
+                tables[host] = item
+    assert devices["host1"].vni == devices["host2"].vni == plan.tunnel.vni
+    assert devices["host1"].port == devices["host2"].port == plan.tunnel.port
+    for here, there in (HOSTS, HOSTS[::-1]):
+        assert {entry.address for entry in tables[here].entries} == {devices[there].local}
+        assert EVERYBODY in {entry.mac for entry in tables[here].entries}
+        assert len(tables[here].entries) == 4, "two replicas, the bridge, and all others"
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("name", ["filter", "security"])
+def test_guard_lets_the_plans_flows_pass_and_nothing_else(plan: Plan, host: str, name: str) -> None:
+    stretched, made = across(plan).plan, table(built(plan, host), name)
+    for source_service, source in stretched.replicas():
+        for service, target in stretched.replicas():
+            for port in (service.port, service.port + 1):
+                for protocol in ("tcp", "udp", "icmp"):
+                    packet = Packet(source.ip, target.ip, BRIDGE, BRIDGE, port, protocol)
+                    allowed = stretched.allows(source_service.name, service.name)
+                    allowed = allowed and port == service.port and protocol == "tcp"
+                    seen = verdict(made, MARK, "FORWARD", packet)
+                    assert (seen == "ACCEPT") is allowed, f"{source.name} to {target.name}:{port}/{protocol}: {seen}"
+
+
+@pytest.mark.parametrize("name", ["filter", "security"])
+@pytest.mark.parametrize(
+    ("source", "good"), [("192.168.56.12", True), ("192.168.56.11", False), ("192.168.56.1", False)]
+)
+def test_only_the_other_end_may_send(plan: Plan, name: str, source: str, good: bool) -> None:
+    made = table(built(plan, "host1"), name)
+    packet = Packet(
+        IPv4Address(source), IPv4Address("192.168.56.11"), "eth0", "", plan.tunnel.port, "udp", to_host=True
+    )
+    assert (verdict(made, MARK, "INPUT", packet) == "ACCEPT") is good
+    elsewhere = Packet(
+        IPv4Address(source), IPv4Address("192.168.56.11"), "eth0", "", plan.tunnel.port + 1, "udp", to_host=True
+    )
+    assert verdict(made, MARK, "INPUT", elsewhere) == "ACCEPT", "the host's other ports are not the tunnel's affair"
+
+
+def test_tables_are_compared_by_entry() -> None:
+    first, second = (
+        Neighbour("02:4c:0a:4e:00:0a", IPv4Address("192.168.56.11")),
+        Neighbour(EVERYBODY, IPv4Address("192.168.56.11")),
+    )
+    words = "sends {mac} to {address}"
+    assert told(frozenset({first}), frozenset({first}), words) is None
+    assert told(frozenset({first}), frozenset({second}), words) == (
+        "lacks: sends 00:00:00:00:00:00 to 192.168.56.11; sends 02:4c:0a:4e:00:0a to 192.168.56.11, unplanned"
+    )
