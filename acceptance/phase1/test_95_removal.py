@@ -9,7 +9,7 @@ import pytest
 from acceptance.kernel import of_docker
 from acceptance.observe import CONTAINER
 from acceptance.suite.cycle import Cycle
-from underlay.topology import Plan
+from underlay.topology import Plan, across
 
 #: See pyproject.toml.
 pytestmark = pytest.mark.rebuilds
@@ -25,13 +25,15 @@ _BOOT_PROGRAM = "underlay-boot "
 
 def test_nothing_of_ours_is_left(cycles: Mapping[str, Cycle], busy_host: str, plan: Plan) -> None:
     cycle = cycles[busy_host]
-    state = cycle.removed
-    assert not state.namespaces, f"{busy_host}: expected: no namespaces; seen: {sorted(state.namespaces)}"
+    state, tunnel = cycle.removed, across(plan)
+    namespaces = set(state.namespaces) - tunnel.namespaces(busy_host)
+    assert not namespaces, f"{busy_host}: expected: no namespaces; seen: {sorted(namespaces)}"
     wire = state.root.with_address(plan.host(busy_host).address.ip)
     links = [
         link.name
         for link in state.root.links.values()
         if link.kind not in _OWN_KINDS and link.name != wire.name and not of_docker(link)
+        if link.name not in tunnel.links(busy_host)
     ]
     assert not links, f"{busy_host}: expected: no links but its own; seen: {links}"
     routes = [

@@ -9,7 +9,6 @@ from provision.phases import Definition
 from provision.resource import Kind, Phase
 from provision.resources import link, namespace, neighbours, rules, sysctl, vxlan
 from underlay.topology import Plan, across
-from underlay.topology.tunnel import BRIDGE, DEVICE
 
 MARK = Mark("phase3", 3)
 
@@ -34,11 +33,8 @@ def build(plan: Plan, host: str, facts: Facts) -> Phase:
 def claims(plan: Plan, host: str) -> frozenset[str]:
     """Return what only one phase may have on a host: names in the kernel."""
     stretched = across(plan)
-    if host not in stretched.bridges:
-        return frozenset()
-    replicas = [item for service in stretched.plan.services_on(host) for item in service.replicas]
-    names = {f"namespace {item.namespace}" for item in replicas} | {f"link {item.link}" for item in replicas}
-    return frozenset(names | {f"link {name}" for name in (BRIDGE, DEVICE)})
+    namespaces = {f"namespace {name}" for name in stretched.namespaces(host)}
+    return frozenset(namespaces | {f"link {name}" for name in stretched.links(host)})
 
 
 DEFINITION = Definition(

@@ -49,6 +49,17 @@ class Stretched:
         """Return the other hosts of the tunnel."""
         return tuple(name for name in self.bridges if name != host)
 
+    def namespaces(self, host: str) -> frozenset[str]:
+        """Return the namespaces that stand on a host."""
+        return frozenset(item.namespace for service in self.plan.services_on(host) for item in service.replicas)
+
+    def links(self, host: str) -> frozenset[str]:
+        """Return the links of a host's own: the bridge, its port into the tunnel, and the cables to its namespaces."""
+        if host not in self.bridges:
+            return frozenset()
+        cables = {item.link for service in self.plan.services_on(host) for item in service.replicas}
+        return frozenset({BRIDGE, DEVICE} | cables)
+
 
 def across(plan: Plan) -> Stretched:
     """Return the plan as the tunnel has it.
