@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from acceptance.phase2.stage import InContainers
+from acceptance.suite.knocking import Knocking, Way, knock
 from underlay.hosts.base import Host
 from underlay.topology import Plan, flow_pairs
-from underlay.wait import NotYet, until
-
-_BEGAN, _STOP = "/run/underlay-moments-began", "/run/underlay-moments-are-over"
-#: Times the plan's `ready` that all of it may take.
-_LONGEST = 8
-
-Way = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Knocking:
-    """What came of it: rounds, attempts, who got through (address, address and port) how often, and what failed."""
-
-    rounds: int
-    tried: int
-    through: Mapping[Way, int]
-    made: int
-    failed: Sequence[str]
 
 
 def allowed(stage: InContainers) -> frozenset[Way]:
@@ -64,37 +44,11 @@ def targets(stage: InContainers) -> list[tuple[str, int]]:
     return [*found, *((str(tier.gateway.ip), entry.port) for tier in tiers for entry in stage.plan.published)]
 
 
-@contextmanager
-def knocking(stage: InContainers, host: Host, steady: Sequence[tuple[str, str, int]]) -> Iterator[list[Knocking]]:
-    """Knock while the block runs; its one result is in the list afterwards."""
-    found: list[Knocking] = []
-    ready = stage.plan.timeouts.ready
-    asked = {
-        "targets": targets(stage),
-        "steady": list(steady),
-        "began": _BEGAN,
-        "stop": _STOP,
-        "lifetime": ready * _LONGEST,
-    }
-
-    def begun() -> bool | NotYet:
-        if run.done():
-            run.result()
-        return True if host.run(["rm", _BEGAN], check=False).ok else NotYet("no round yet")
-
-    with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(
-            host.run, ["python3", "-m", "acceptance.moments"], stdin=json.dumps(asked), timeout=ready * (_LONGEST + 1)
-        )
-        try:
-            until(begun, deadline_s=ready, what="a first round", where=host.name)
-            yield found
-        finally:
-            host.run(["touch", _STOP])
-            said = json.loads(run.result().stdout)
-    through = {tuple(key.split(" ")): count for key, count in said["through"].items()}
-    ways = {(source, target): count for (source, target), count in through.items()}
-    found.append(Knocking(said["rounds"], said["tried"], ways, said["made"], tuple(said["failed"])))
+def knocking(
+    stage: InContainers, host: Host, steady: Sequence[tuple[str, str, int]]
+) -> AbstractContextManager[list[Knocking]]:
+    """Knock at all of them while the block runs; its one result is in the list afterwards."""
+    return knock(host, targets(stage), steady, stage.plan.timeouts.ready)
 
 
 def steady(stage: InContainers) -> list[tuple[str, str, int]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from acceptance.phase2.knocking import Knocking, knocking, steady
+from acceptance.phase2.knocking import knocking, steady
 from acceptance.phase2.stage import InContainers
 from acceptance.provisioning import Report, provision
+from acceptance.suite.knocking import Knocking
 from acceptance.suite.stage import members
 from underlay.wait import NotYet, until
 

@@ -18,7 +18,7 @@ from underlay.hosts.base import Host, Lab
 from underlay.topology import Containers, Plan, Program, Tier, in_containers
 
 if TYPE_CHECKING:
-    from acceptance.phase2.knocking import Knocking
+    from acceptance.suite.knocking import Knocking
 
 SETTINGS = "/etc/underlay/phase2"
 #: Where Docker keeps what it has.

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from acceptance.phase2.knocking import Knocking, allowed
+from acceptance.phase2.knocking import allowed
 from acceptance.phase2.moments import Moments
 from acceptance.phase2.stage import InContainers
 from acceptance.suite.cycle import Cycle
+from acceptance.suite.knocking import Knocking
 
 #: See pyproject.toml.
 pytestmark = pytest.mark.rebuilds
