@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.plans import shop
+from underlay.phases import PHASES
 from underlay.topology import Plan, load_plan
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +30,8 @@ def test_readme_shows_what_it_comes_to(plan: Plan) -> None:
     table = re.search(r"```\n host   address .*?```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert table
     published = {f"{entry.service}-1": f"{entry.host}:{entry.port}" for entry in plan.published}
-    hosts = [(host.name, str(host.address.ip), "up,", "phase1", "on,", "phase2", "on") for host in plan.hosts]
+    on = ("up,", *", ".join(f"{phase} on" for phase in PHASES).split())
+    hosts = [(host.name, str(host.address.ip), *on) for host in plan.hosts]
     services = [
         (service.name, item.namespace, service.host, service.tier, f"{item.ip}:{service.port}",
          *filter(None, [published.get(item.name)]), "running", "running")
