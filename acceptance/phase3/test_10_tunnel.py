@@ -56,3 +56,31 @@ def test_near_neighbours_are_asked_for(tunnel: ByTunnel, seat: Seat) -> None:
     near = {str(other.address) for other in tunnel.seats(seat.host) if other != seat}
     shown = json.loads(tunnel.inside(seat).check_output("ip -json neighbour show nud permanent"))
     assert not near & {entry["dst"] for entry in shown}, f"{seat.name}: expected: none of {near}; seen: {shown}"
+
+
+def test_nothing_of_it_has_an_address_of_ipv6(tunnel: ByTunnel, ends: Mapping[str, LabHost]) -> None:
+    """No rule guards it."""
+    places = [(end, tunnel.stretched.links(name)) for name, end in ends.items()]
+    places += [(place, frozenset(place.links)) for place in (tunnel.inside(seat) for seat in tunnel.seats())]
+    for place, names in places:
+        seen = {name: place.links[name].addresses6 for name in names if place.links[name].addresses6}
+        assert not seen, f"{place.name}: expected: no address of IPv6; seen: {seen}"
+
+
+def test_replica_has_its_address_and_knows_no_way_out(tunnel: ByTunnel, seat: Seat) -> None:
+    place = tunnel.inside(seat)
+    seen = [address for name, link in place.links.items() for address in link.addresses if name != "lo"]
+    assert seen == [seat.replica.address], f"{seat.name}: expected: {seat.replica.address} alone; seen: {seen}"
+    routes = [entry["dst"] for entry in json.loads(place.check_output("ip -json route show"))]
+    assert routes == [str(tunnel.plan.tunnel.subnet)], f"{seat.name}: expected: its own subnet alone; seen: {routes}"
+
+
+def test_bridge_has_its_address_and_ports(tunnel: ByTunnel, ends: Mapping[str, LabHost]) -> None:
+    for name, end in ends.items():
+        planned, links = tunnel.stretched.bridges[name], end.links
+        assert links[BRIDGE].addresses == (planned,), f"{name}: expected: {planned}; seen: {links[BRIDGE].addresses}"
+        ports = {link for link, state in links.items() if state.master == BRIDGE}
+        expected = tunnel.stretched.links(name) - {BRIDGE}
+        assert ports == expected, f"{name}: expected: the ports {sorted(expected)}; seen: {sorted(ports)}"
+        down = [link for link in (BRIDGE, *ports) if not links[link].up]
+        assert not down, f"{name}: expected: all up; seen: down: {down}"

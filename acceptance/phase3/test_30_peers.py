@@ -14,7 +14,6 @@ from acceptance.phase3.stage import ByTunnel
 from acceptance.suite.stage import Seat
 from acceptance.traffic import Listener, Prober, outward
 from underlay.hosts.base import Machine
-from underlay.topology.tunnel import BRIDGE
 from underlay.wait import NotYet, until
 
 #: Sends a UDP packet many times: what, to whom, to which port, how often.
@@ -144,8 +143,3 @@ def test_the_tunnel_is_not_reachable_from_elsewhere(tunnel: ByTunnel, called: Se
         outside.run(["ip", "route", "delete", *words])
     assert not outcome.connected, f"expected: not reached from {outside.name}; seen: {outcome}"
     assert not forwards or denied, f"{home.name}: expected: as a router it counts what it denies; seen: {denied}"
-
-
-def test_bridge_has_no_address_of_ipv6(ends: Mapping[str, LabHost]) -> None:
-    for name, end in ends.items():
-        assert end.links[BRIDGE].addresses6 == (), f"{name}: expected: none; seen: {end.links[BRIDGE].addresses6}"
