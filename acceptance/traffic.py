@@ -163,9 +163,9 @@ class Prober:
         return self.attempt([item])[0]
 
     @contextmanager
-    def listening(self, listeners: Sequence[Listener]) -> Iterator[Listening]:
-        """Listen while the block runs. A listener that is forgotten ends by itself."""
-        lifetime = 2 * self._plan.timeouts.command
+    def listening(self, listeners: Sequence[Listener], lifetime: float | None = None) -> Iterator[Listening]:
+        """Listen while the block runs. A listener that is forgotten ends by itself, after ``lifetime`` seconds."""
+        lifetime = lifetime or 2 * self._plan.timeouts.command
         answer = self._ask({"do": "listen", "listeners": [asdict(item) for item in listeners], "lifetime": lifetime})
         assert isinstance(answer, dict)
         result = Listening(answer["ports"])

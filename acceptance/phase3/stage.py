@@ -59,12 +59,12 @@ class ByTunnel(Stage):
         return ("ip", "netns", "exec", seat.replica.namespace)
 
     @contextmanager
-    def serving(self) -> Iterator[None]:
-        """Listen at each service's port, in each replica's place."""
+    def serving(self, lifetime: float | None = None) -> Iterator[None]:
+        """Listen at each service's port, in each replica's place; for at most so many seconds."""
         with ExitStack() as stack:
             for host, here in self.by_host().items():
                 wanted = [Listener("tcp", seat.space, port=seat.service.port) for seat in here]
-                stack.enter_context(self.prober(host).listening(wanted))
+                stack.enter_context(self.prober(host).listening(wanted, lifetime))
             yield
 
     def resolver(self, seat: Seat) -> IPv4Address:

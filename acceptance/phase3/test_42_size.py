@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from acceptance.modules import LabHost
 from acceptance.phase3.stage import ByTunnel
+from acceptance.provisioning import provision
 from acceptance.suite.stage import Seat
 from acceptance.traffic import Listener
 from underlay.hosts.base import Host
+from underlay.topology.tunnel import BRIDGE, DEVICE
 
 #: Bytes of the headers of IPv4 and ICMP.
 _HEADERS = 28
@@ -51,14 +55,15 @@ def test_one_byte_more_is_refused(tunnel: ByTunnel, caller: Seat, called: Seat) 
     assert "Message too long" in over.stderr, f"{caller.name}: expected: EMSGSIZE; seen: {over.stderr}{over.stdout}"
 
 
-def test_much_arrives_as_it_was_sent(tunnel: ByTunnel, caller: Seat, called: Seat) -> None:
-    seconds, port = tunnel.machine(called).timeouts.ready, called.service.port
+def _carry(tunnel: ByTunnel, caller: Seat, called: Seat, mebibytes: int) -> tuple[dict[str, object], dict[str, object]]:
+    """Have one send much to the other; return what it gave, and what the other took."""
+    seconds = tunnel.machine(called).timeouts.ready
 
     def carry(host: Host, seat: Seat, pieces: int) -> dict[str, object]:
         request = {
             "namespace": seat.space,
             "address": str(called.address),
-            "port": port,
+            "port": called.service.port,
             "seconds": seconds,
             "pieces": pieces,
         }
@@ -68,7 +73,41 @@ def test_much_arrives_as_it_was_sent(tunnel: ByTunnel, caller: Seat, called: Sea
 
     with ThreadPoolExecutor(1) as pool:
         taking = pool.submit(carry, tunnel.machine(called), called, 0)
-        gave = carry(tunnel.machine(caller), caller, _MEBIBYTES)
-        took = taking.result()
+        return carry(tunnel.machine(caller), caller, mebibytes), taking.result()
+
+
+def test_much_arrives_as_it_was_sent(tunnel: ByTunnel, caller: Seat, called: Seat) -> None:
+    gave, took = _carry(tunnel, caller, called, _MEBIBYTES)
     assert gave["bytes"] == _MEBIBYTES << 20, f"expected: {_MEBIBYTES} MiB; seen: {gave}"
     assert took == gave, f"{called.name}: expected: what {caller.name} sent, {gave}; seen: {took}"
+
+
+@pytest.fixture
+def as_large_as_the_wire(tunnel: ByTunnel, ends: Mapping[str, LabHost]) -> Iterator[int]:
+    """Have all links but the tunnel's own promise packets of the underlay's size, as those of containers do."""
+    size = tunnel.plan.underlay.mtu
+    try:
+        for name, end in ends.items():
+            names = [*sorted(tunnel.stretched.links(name) - {BRIDGE, DEVICE}), BRIDGE]
+            end.machine.run(["sh", "-e", "-c", "\n".join(f"ip link set {link} mtu {size}" for link in names)])
+            for seat in tunnel.seats(name):
+                (inner,) = [link.name for link in tunnel.inside(seat).links.values() if link.kind == "veth"]
+                tunnel.inside(seat).run_expect([0], "ip link set %s mtu %s", inner, str(size))
+        yield size
+    finally:
+        for end in ends.values():
+            made = provision(end.machine, "converge", tunnel.phase)
+            assert made.exit_code == 0, f"{end.name}: expected: mended; seen: {made}"
+
+
+@pytest.mark.rebuilds
+def test_who_sends_too_much_is_told(tunnel: ByTunnel, caller: Seat, called: Seat, as_large_as_the_wire: int) -> None:
+    """Rules that see bridged frames make a router of a bridge in this, too: it says what fits (br_netfilter)."""
+    gave, took = _carry(tunnel, caller, called, 1)
+    assert took == gave, f"{called.name}: expected: what {caller.name} sent, {gave}; seen: {took}"
+    known = json.loads(tunnel.inside(caller).check_output("ip -json route get %s", str(called.address)))
+    seen = [metric.get("mtu") for entry in known for metric in entry.get("metrics", [])]
+    assert seen == [tunnel.stretched.mtu], (
+        f"{caller.name}: expected: it has learnt that {tunnel.stretched.mtu} of {as_large_as_the_wire} bytes fit; "
+        f"seen: {known}"
+    )

@@ -11,7 +11,7 @@ import pytest
 from acceptance.phase3.stage import ByTunnel
 from acceptance.provisioning import PROGRAM, Report, phases_on, provision, settled
 from acceptance.suite import flows
-from acceptance.suite.knocking import Knocking, knock
+from acceptance.suite.knocking import LONGEST, Knocking, knock
 from acceptance.suite.stage import Seat
 from underlay.topology import flow_pairs
 
@@ -38,10 +38,11 @@ def _knocking(tunnel: ByTunnel, caller: Seat | None, called: Seat) -> Iterator[d
     targets = [(str(seat.address), seat.service.port) for seat in tunnel.seats()]
     found: dict[str, Knocking] = {}
     lists: dict[str, list[Knocking]] = {}
-    with tunnel.serving(), ExitStack() as stack:
+    ready = tunnel.plan.timeouts.ready
+    with tunnel.serving(ready * LONGEST), ExitStack() as stack:
         for name, host in tunnel.machines().items():
             steady = [(caller.name, str(called.address), called.service.port)] if caller and caller.host == name else []
-            lists[name] = stack.enter_context(knock(host, targets, steady, tunnel.plan.timeouts.ready))
+            lists[name] = stack.enter_context(knock(host, targets, steady, ready))
         yield found
     found |= {name: item[0] for name, item in lists.items()}
 

@@ -13,7 +13,7 @@ from underlay.wait import NotYet, until
 
 _BEGAN, _STOP = "/run/underlay-moments-began", "/run/underlay-moments-are-over"
 #: Times the plan's `ready` that all of it may take.
-_LONGEST = 8
+LONGEST = 8
 
 Way = tuple[str, str]
 
@@ -43,7 +43,7 @@ def knock(
         "steady": list(steady),
         "began": _BEGAN,
         "stop": _STOP,
-        "lifetime": ready * _LONGEST,
+        "lifetime": ready * LONGEST,
     }
 
     def begun() -> bool | NotYet:
@@ -53,7 +53,7 @@ def knock(
 
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(
-            host.run, ["python3", "-m", "acceptance.moments"], stdin=json.dumps(asked), timeout=ready * (_LONGEST + 1)
+            host.run, ["python3", "-m", "acceptance.moments"], stdin=json.dumps(asked), timeout=ready * (LONGEST + 1)
         )
         try:
             until(begun, deadline_s=ready, what="a first round", where=host.name)
