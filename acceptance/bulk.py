@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import select
 import socket
 import sys
 import time
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from acceptance.inside import inside
 
 _PIECE = 1 << 20
+_PAUSE_S = 0.02
 
 
 def give(link: socket.socket, pieces: int, seed: int) -> tuple[int, str]:
@@ -45,33 +47,32 @@ def take(link: socket.socket) -> tuple[int, str]:
 def main() -> None:
     """Read a request: ``namespace``, ``address``, ``port``, ``seconds``, ``pieces`` to give (0: take); answer it."""
     request = json.load(sys.stdin)
-    target = (request["address"], request["port"])
+    target, seconds = (request["address"], request["port"]), request["seconds"]
     with inside(request["namespace"]):
-        link = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    link.settimeout(request["seconds"])
+        if request["pieces"]:
+            link = _connected(target, seconds)
+        else:
+            server = socket.create_server(target)  # of which an address may be taken again at once
+            server.settimeout(seconds)
     if request["pieces"]:
-        _connect(link, target, time.monotonic() + request["seconds"])
         size, digest = give(link, request["pieces"], request["port"])
     else:
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        link.bind(target)
-        link.listen(1)
-        peer, _ = link.accept()
-        peer.settimeout(request["seconds"])
+        peer, _ = server.accept()
+        peer.settimeout(seconds)
         size, digest = take(peer)
     json.dump({"bytes": size, "sha256": digest}, sys.stdout)
 
 
-def _connect(link: socket.socket, target: tuple[str, int], deadline: float) -> None:
-    """Connect to somebody who may not be there yet, and then refuses."""
+def _connected(target: tuple[str, int], seconds: float) -> socket.socket:
+    """Connect to somebody who may not be there yet, and then refuses; each time with a socket that has seen nothing."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
-            link.connect(target)
+            return socket.create_connection(target, timeout=seconds)
         except ConnectionRefusedError:
             if time.monotonic() > deadline:
                 raise
-        else:
-            return
+            select.select([], [], [], _PAUSE_S)
 
 
 if __name__ == "__main__":

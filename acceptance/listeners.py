@@ -88,6 +88,8 @@ def _serve(sockets: list[socket.socket], control: socket.socket, lifetime: float
             if peer:
                 seen[number].append(peer)
         if ready == {len(sockets)}:  # asked for, and nothing is waiting any more
+            for item in sockets:
+                item.close()  # before the answer: whoever has it may want the same port again
             with control.accept()[0] as asker:
                 asker.sendall(json.dumps(seen).encode())
             return

@@ -23,6 +23,8 @@ _NOBODY = "02:00:00:00:00:99"
 _LINK, _TABLE = f"link {DEVICE}", f"forwarding table of {DEVICE}"
 #: How INPUT leads to the chain that asks who sends.
 _TO_PEERS = "-m comment --comment 'underlay phase3' -j PHASE3-PEERS"
+#: What shows bridged frames to rules.
+_SHOWN = "net.bridge.bridge-nf-call-iptables"
 #: What goes with the device, or with the bridge it is plugged into.
 _WITH_DEVICE = (_TABLE, f".{DEVICE}.")
 
@@ -120,6 +122,7 @@ DRIFTS: Mapping[str, Drift] = {
     "cable pulled": Drift(
         lambda v: [f"ip link set {v.seat.replica.link} nomaster"], lambda v: f"link {v.seat.replica.link}"
     ),
+    "frames not shown": Drift(lambda v: [f"sysctl -qw {_SHOWN}=0"], lambda v: f"sysctl {_SHOWN}"),
     "rule deleted": Drift(lambda v: ["iptables -w -F PHASE3-TO"], lambda v: "iptables filter"),
     "last rule deleted": Drift(lambda v: ["iptables -w -t security -F PHASE3-FROM"], lambda v: "iptables security"),
     "strangers let in": Drift(lambda v: ["iptables -w -F PHASE3-PEERS"], lambda v: "iptables filter"),
