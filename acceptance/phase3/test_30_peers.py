@@ -11,6 +11,7 @@ from acceptance.kernel import in_own_network
 from acceptance.modules import LabHost
 from acceptance.phase3.frames import wrap
 from acceptance.phase3.stage import ByTunnel
+from acceptance.provisioning import PROGRAM, phases_on
 from acceptance.suite.stage import Seat
 from acceptance.traffic import Listener, Prober, outward
 from underlay.hosts.base import Machine
@@ -29,11 +30,16 @@ _MANY = 100
 _NOBODY = "02:00:00:00:00:99"
 
 
-def _forge(tunnel: ByTunnel, sender: Machine, called: Seat, vni: int) -> None:
-    """Have somebody put frames into the tunnel that a replica's own link would take."""
+def _forged(tunnel: ByTunnel, called: Seat, vni: int) -> list[str]:
+    """Return the program that sends what a tunnel unwraps into frames that a replica's own link would take."""
     data = wrap(vni, tunnel.mac(called), _NOBODY, b"forged").hex()
     target = [str(tunnel.plan.host(called.host).address.ip), str(tunnel.plan.tunnel.port), str(_MANY)]
-    sender.run(["python3", "-c", _SEND, data, *target])
+    return ["python3", "-c", _SEND, data, *target]
+
+
+def _forge(tunnel: ByTunnel, sender: Machine, called: Seat, vni: int) -> None:
+    """Have somebody put frames into the tunnel."""
+    sender.run(_forged(tunnel, called, vni))
 
 
 def _received(tunnel: ByTunnel, seat: Seat) -> int:
@@ -87,6 +93,25 @@ def test_a_stranger_puts_nothing_into_the_tunnel(tunnel: ByTunnel, called: Seat,
     until(counted, deadline_s=tunnel.plan.timeouts.connect, what=what, where=called.host)
     seen = _received(tunnel, called) - before
     assert seen < _MANY, f"{called.name}: expected: nothing from {stranger.name}; seen: {seen} frames"
+
+
+def test_who_goes_out_by_way_of_an_end_puts_nothing_into_the_tunnel(tunnel: ByTunnel, called: Seat) -> None:
+    """His packets have the address of that end, which the other one believes: those of phase 1 who may go out."""
+    end, plan = tunnel.other(called.host), tunnel.lab.plan
+    if "phase1" not in phases_on(end.machine, PROGRAM):
+        pytest.skip(f"phase 1 is not on {end.name}")
+    leaving = [item for service in plan.services_on(end.name) if service.egress for item in service.replicas]
+    if not leaving:
+        pytest.skip(f"by the plan nobody on {end.name} may go out")
+    deny = end.rules(tunnel.deny_chain)
+    for item in leaving:
+        before, denied = _received(tunnel, called), deny.packets
+        words = _forged(tunnel, called, tunnel.plan.tunnel.vni)
+        end.machine.run(["ip", "netns", "exec", item.namespace, *words])
+        counted = deny.packets - denied
+        assert counted >= _MANY, f"{end.name}: expected: {_MANY} packets are denied; seen: {counted}"
+        seen = _received(tunnel, called) - before
+        assert seen < _MANY, f"{called.name}: expected: nothing from {item.name} of phase 1; seen: {seen} frames"
 
 
 @contextmanager

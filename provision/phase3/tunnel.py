@@ -40,20 +40,28 @@ def guard(stretched: Stretched, host: str, mark: Mark) -> Section:
         "The guard, before there is a wire",
         "One tier on two hosts, and the same rules on both: a frame passes one host's on its way into the tunnel, the "
         "other's when it comes out. VXLAN itself asks nobody who he is: whoever can send UDP to its port puts frames "
-        "into the tier. So only the other hosts of the tunnel may.",
+        "into the tier. So only the other hosts of the tunnel may; and who goes out by way of this host, which lends "
+        "him its address, may not go there.",
         tuple(_with_peers(table, stretched, host, mark) for table in tables),
     )
 
 
 def _with_peers(table: Table, stretched: Stretched, host: str, mark: Mark) -> Table:
-    """Add who may send packets of the tunnel to the host. Nothing is routed here, so no policy is wanted."""
-    name, deny = f"{mark.chain}PEERS", f"-j {mark.chain}DENY"
-    peers = tuple(f"-s {stretched.endpoint(peer)}/32 -j RETURN" for peer in stretched.peers(host))
-    arriving = f"-d {stretched.endpoint(host)}/32 -p udp -m udp --dport {stretched.plan.tunnel.port}"
+    """Add who may send packets of the tunnel to the host, and to another by way of it: nobody, whom it would hide.
+
+    Nothing is routed here, so no policy is wanted.
+    """
+    name, deny = f"{mark.chain}PEERS", f"{mark.chain}DENY"
+    ends = [stretched.endpoint(peer) for peer in stretched.peers(host)]
+    wrapped = f"-p udp -m udp --dport {stretched.plan.tunnel.port}"
     return replace(
         table,
-        chains=(*table.chains, Chain(name, (*peers, deny))),
-        jumps=(*table.jumps, Jump("INPUT", name, arriving)),
+        chains=(*table.chains, Chain(name, (*(f"-s {end}/32 -j RETURN" for end in ends), f"-j {deny}"))),
+        jumps=(
+            *table.jumps,
+            Jump("INPUT", name, f"-d {stretched.endpoint(host)}/32 {wrapped}"),
+            *(Jump("FORWARD", deny, f"-d {end}/32 {wrapped}") for end in ends),
+        ),
         policies=(),
     )
 

@@ -119,6 +119,17 @@ def test_only_the_other_end_may_send(plan: Plan, name: str, source: str, good: b
     assert verdict(made, MARK, "INPUT", elsewhere) == "ACCEPT", "the host's other ports are not the tunnel's affair"
 
 
+@pytest.mark.parametrize("name", ["filter", "security"])
+def test_nobody_reaches_the_other_end_by_way_of_this_one(plan: Plan, name: str) -> None:
+    """Whose packets this host forwards has its address there, and would be taken for it."""
+    made, far = table(built(plan, "host1"), name), IPv4Address("192.168.56.12")
+    stranger = IPv4Address("10.77.1.20")
+    wrapped = Packet(stranger, far, "br-frontend", "eth0", plan.tunnel.port, "udp")
+    assert verdict(made, MARK, "FORWARD", wrapped) in {"DROP", "REJECT"}
+    other = Packet(stranger, far, "br-frontend", "eth0", plan.tunnel.port + 1, "udp")
+    assert verdict(made, MARK, "FORWARD", other) == "ACCEPT"
+
+
 def test_tables_are_compared_by_entry() -> None:
     first, second = (
         Neighbour("02:4c:0a:4e:00:0a", IPv4Address("192.168.56.11")),

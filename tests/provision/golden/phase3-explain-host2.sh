@@ -12,7 +12,8 @@ python3 -m provision note phase3
 #
 # One tier on two hosts, and the same rules on both: a frame passes one host's on its way into the
 # tunnel, the other's when it comes out. VXLAN itself asks nobody who he is: whoever can send UDP to
-# its port puts frames into the tier. So only the other hosts of the tunnel may.
+# its port puts frames into the tier. So only the other hosts of the tunnel may; and who goes out by
+# way of this host, which lends him its address, may not go there.
 
 # iptables security
 iptables-restore --noflush <<'END'
@@ -41,6 +42,7 @@ iptables-restore --noflush <<'END'
 -A PHASE3-DENY -j DROP
 -A PHASE3-PEERS -s 192.168.56.11/32 -j RETURN
 -A PHASE3-PEERS -j PHASE3-DENY
+-I FORWARD -d 192.168.56.11/32 -p udp -m udp --dport 4789 -m comment --comment "underlay phase3" -j PHASE3-DENY
 -I INPUT -d 192.168.56.12/32 -p udp -m udp --dport 4789 -m comment --comment "underlay phase3" -j PHASE3-PEERS
 -I FORWARD -o p3-tunnel -m comment --comment "underlay phase3" -j PHASE3-TO
 -I FORWARD -i p3-tunnel -m comment --comment "underlay phase3" -j PHASE3-FROM
@@ -72,6 +74,7 @@ iptables-restore --noflush <<'END'
 -A PHASE3-DENY -j DROP
 -A PHASE3-PEERS -s 192.168.56.11/32 -j RETURN
 -A PHASE3-PEERS -j PHASE3-DENY
+-I FORWARD -d 192.168.56.11/32 -p udp -m udp --dport 4789 -m comment --comment "underlay phase3" -j PHASE3-DENY
 -I INPUT -d 192.168.56.12/32 -p udp -m udp --dport 4789 -m comment --comment "underlay phase3" -j PHASE3-PEERS
 -I FORWARD -o p3-tunnel -m comment --comment "underlay phase3" -j PHASE3-TO
 -I FORWARD -i p3-tunnel -m comment --comment "underlay phase3" -j PHASE3-FROM
