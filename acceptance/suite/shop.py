@@ -28,6 +28,8 @@ _CROWD = """
 local large = string.rep('x', 1048576)
 for number = 1, tonumber(ARGV[1]) do redis.call('SET', 'crowd_' .. number, large) end
 """
+#: What redis-cli says where nobody listens.
+_REFUSED = "Connection refused"
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -176,6 +178,18 @@ class Shop:
         lines: list[str] = []
         for seat in self._stage.seats():
             if seat.service.name in caches:
-                command = ["redis-cli", "-h", str(seat.address), "-p", str(seat.service.port), *words]
-                lines += self._stage.machine(seat).run(command).stdout.splitlines()
+                lines += self._ask_cache(seat, words)
         return lines
+
+    def _ask_cache(self, seat: Seat, words: Sequence[str]) -> Sequence[str]:
+        """Ask one; who has just been started may not listen yet."""
+        command = ["redis-cli", "-h", str(seat.address), "-p", str(seat.service.port), *words]
+
+        def answered() -> Sequence[str] | NotYet:
+            done = self._stage.machine(seat).run(command, check=False)
+            if not done.ok and _REFUSED in done.stderr:
+                return NotYet(done.stderr.strip())
+            assert done.ok, f"{seat.host}/{seat.name}: expected: it answers; seen: {done.stderr or done.stdout}"
+            return done.stdout.splitlines()
+
+        return until(answered, deadline_s=self.plan.timeouts.ready, what="an answer of the cache", where=seat.name)
