@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -133,7 +134,7 @@ class Vxlan(Resource):
 
 
 def _native(seen: Mapping[int, bytes], number: int) -> int:
-    return int.from_bytes(seen.get(number, b""), "little")
+    return int.from_bytes(seen.get(number, b""), sys.byteorder)
 
 
 @dataclass(frozen=True, slots=True)

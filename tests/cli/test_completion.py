@@ -35,6 +35,7 @@ def test_script_is_taken_by_its_shell(shell: str, capsys: pytest.CaptureFixture[
         ("lab converge ", {"phase1"}),
         ("lab shell h", {"host1", "host2"}),
         ("lab exec host1 --in gate", {"gateway-1", "gateway-2"}),
+        ("lab exec host2 --in p3-prod", {"p3-product-1", "p3-product-2"}),
         ("lab plan sh", {"show"}),
     ],
 )

@@ -15,6 +15,8 @@ from bench.report import Summary, as_json, summaries
 from bench.shop import Load, measure_shop
 from bench.shop import Result as ShopResult
 from bench.tools import Tool
+from bench.tunnel import Result as TunnelResult
+from bench.tunnel import measure_tunnel
 from underlay.cli.context import Settings, pass_settings
 from underlay.cli.progress import Bar
 from underlay.errors import InputError, NotReady, Problem
@@ -139,6 +141,28 @@ def shop(settings: Settings, *, beside: tuple[Path, ...], rounds: int, requests:
     click.echo(f"every figure is in {path}")
 
 
+@bench.command()
+@click.option("--rounds", default=7, show_default=True, help="Rounds; medians are shown.")
+@_figures("tunnel")
+@pass_settings
+def tunnel(settings: Settings, *, rounds: int, path: Path) -> None:
+    """Measure what the tunnel of phase 3 costs, beside the underlay it goes over and a cable on one host.
+
+    Bytes a second of one TCP connection, and round trips, in turns. Nothing of the lab is changed.
+
+    \b
+    Examples:
+      ./lab bench tunnel
+      ./lab bench tunnel --rounds 15
+    """
+    _refuse_unwritable(path)
+    with Bar() as bar:
+        result = measure_tunnel(settings.lab(), rounds, lambda number, total: bar.step(f"round {number}/{total}"))
+    click.echo(render_tunnel(result, Console().width), nl=False)
+    path.write_text(result.as_json())
+    click.echo(f"every figure is in {path}")
+
+
 def _beside(other: Settings) -> Lab:
     """Return another plan's lab; what is said of it names that plan."""
     try:
@@ -179,6 +203,24 @@ def render_shop(result: ShopResult, columns: int) -> str:
         )
         memory = result.median(lab, "memory") / 2**20
         table.add_row(lab, *rates, f"{result.median(lab, 'start'):.2f} s", f"{memory:.0f} MiB")
+    console = Console(width=max(_WIDTH, columns))
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
+
+
+def render_tunnel(result: TunnelResult, columns: int) -> str:
+    """Return the table for a terminal of so many columns: a row for each way, beside the underlay's."""
+    title = f"medians of {result.rounds} rounds; Linux {result.kernel}, {result.cpus} CPUs"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for column in ("way", "throughput", "x underlay", "round trip", "x underlay"):
+        table.add_column(column, justify="left" if column == "way" else "right", no_wrap=True)
+    for way in dict.fromkeys(sample.way for sample in result.samples):
+        rate, trip = (result.median(way, what) for what in ("throughput", "trip"))
+        rates, trips = (
+            value / result.median("underlay", what) for value, what in ((rate, "throughput"), (trip, "trip"))
+        )
+        table.add_row(way, f"{rate / 2**20:.0f} MiB/s", f"{rates:.2f}", f"{trip * 1e6:.0f} us", f"{trips:.2f}")
     console = Console(width=max(_WIDTH, columns))
     with console.capture() as captured:
         console.print(table)

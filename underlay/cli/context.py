@@ -13,7 +13,7 @@ from underlay.hosts.base import Host, Lab
 from underlay.hosts.find import HOSTS_VARIABLE, LAB_VARIABLE, PLAN_VARIABLE, find, spelled
 from underlay.phases import PHASES
 from underlay.repository import REPOSITORY
-from underlay.topology import Plan, differences, load_plan
+from underlay.topology import Plan, across, differences, load_plan
 
 #: What makes the hosts as the plan says, in every phase.
 _CONVERGE = "; ".join(f"./lab converge {phase}" for phase in PHASES)
@@ -92,8 +92,9 @@ def complete_host(context: click.Context, parameter: click.Parameter, incomplete
 
 
 def complete_namespace(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Offer the namespaces of the plan."""
-    names = [item.namespace for _, item in _asked(context).plan().replicas()]
+    """Offer the namespaces of the plan, of all phases."""
+    plan = _asked(context).plan()
+    names = [item.namespace for each in (plan, across(plan).plan) for _, item in each.replicas()]
     return [name for name in names if name.startswith(incomplete)]
 
 
