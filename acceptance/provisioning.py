@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from underlay.errors import Exit
 from underlay.hosts.base import Machine
 from underlay.hosts.provisioning import WAITS
+from underlay.phases import PHASES
 from underlay.topology import Plan
 from underlay.wait import NotYet, until
 
@@ -18,8 +19,6 @@ PROGRAM = "provision"
 ONE_MORE = "tests.provision.second"
 #: The host's own program that brings the phases back; what the supervisor says when it has, or where there is none.
 _BOOT, _AT_REST = "underlay-boot", ("EXITED", "FATAL", "STOPPED", "no such process")
-#: How many runs of provisioning a boot may take.
-_RUNS = 2
 _LISTS = ("changes", "differences", "removed")
 
 
@@ -67,7 +66,7 @@ def settled(machine: Machine, plan: Plan) -> None:
         said = machine.run(["supervisorctl", "status", _BOOT], check=False).stdout.strip()
         return True if any(state in said for state in _AT_REST) else NotYet(said)
 
-    limit = plan.timeouts.ready * WAITS * _RUNS
+    limit = plan.timeouts.ready * WAITS * len(PHASES)  # one run of provisioning for each
     until(probe, deadline_s=limit, what="the end of its boot", where=machine.name, slowest=1.0)
 
 

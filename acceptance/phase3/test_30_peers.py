@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -21,6 +22,7 @@ from underlay.wait import NotYet, until
 _SEND = """
 import socket, sys
 link, data = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), bytes.fromhex(sys.argv[1])
+link.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
 for _ in range(int(sys.argv[4])):
     link.sendto(data, (sys.argv[2], int(sys.argv[3])))
 """
@@ -30,10 +32,13 @@ _MANY = 100
 _NOBODY = "02:00:00:00:00:99"
 
 
-def _forged(tunnel: ByTunnel, called: Seat, vni: int) -> list[str]:
-    """Return the program that sends what a tunnel unwraps into frames that a replica's own link would take."""
+def _forged(tunnel: ByTunnel, called: Seat, vni: int, address: IPv4Address | None = None) -> list[str]:
+    """Return the program that sends what a tunnel unwraps into frames that a replica's own link would take.
+
+    To its host's address on the underlay, or to another one that this hears on.
+    """
     data = wrap(vni, tunnel.mac(called), _NOBODY, b"forged").hex()
-    target = [str(tunnel.plan.host(called.host).address.ip), str(tunnel.plan.tunnel.port), str(_MANY)]
+    target = [str(address or tunnel.stretched.endpoint(called.host)), str(tunnel.plan.tunnel.port), str(_MANY)]
     return ["python3", "-c", _SEND, data, *target]
 
 
@@ -80,10 +85,15 @@ def test_frames_of_another_network_do_not_come_out(tunnel: ByTunnel, called: Sea
     assert seen < _MANY, f"{called.name}: expected: nothing of another VNI; seen: {seen} frames"
 
 
-def test_a_stranger_puts_nothing_into_the_tunnel(tunnel: ByTunnel, called: Seat, stranger: Machine) -> None:
-    deny = tunnel.ends()[called.host].rules(tunnel.deny_chain)
+@pytest.mark.parametrize("target", ["its address", "everybody's address"])
+def test_a_stranger_puts_nothing_into_the_tunnel(
+    tunnel: ByTunnel, called: Seat, stranger: Machine, target: str
+) -> None:
+    """A VXLAN hears on all addresses of its host, broadcasts as well, whatever its own one is."""
+    deny, subnet = tunnel.ends()[called.host].rules(tunnel.deny_chain), tunnel.plan.underlay.subnet
     before, denied = _received(tunnel, called), deny.packets
-    _forge(tunnel, stranger, called, tunnel.plan.tunnel.vni)
+    address = None if target == "its address" else subnet.broadcast_address
+    stranger.run(_forged(tunnel, called, tunnel.plan.tunnel.vni, address))
 
     def counted() -> bool | NotYet:
         seen = deny.packets - denied

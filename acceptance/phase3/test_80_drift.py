@@ -127,7 +127,7 @@ DRIFTS: Mapping[str, Drift] = {
     "last rule deleted": Drift(lambda v: ["iptables -w -t security -F PHASE3-FROM"], lambda v: "iptables security"),
     "strangers let in": Drift(lambda v: ["iptables -w -F PHASE3-PEERS"], lambda v: "iptables filter"),
     "nobody asks who sends": Drift(
-        lambda v: [f"iptables -w -D INPUT -d {v.local} -p udp -m udp --dport {v.port} {_TO_PEERS}"],
+        lambda v: [f"iptables -w -D INPUT -p udp -m udp --dport {v.port} {_TO_PEERS}"],
         lambda v: "iptables filter",
     ),
 }

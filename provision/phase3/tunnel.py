@@ -59,7 +59,7 @@ def _with_peers(table: Table, stretched: Stretched, host: str, mark: Mark) -> Ta
         chains=(*table.chains, Chain(name, (*(f"-s {end}/32 -j RETURN" for end in ends), f"-j {deny}"))),
         jumps=(
             *table.jumps,
-            Jump("INPUT", name, f"-d {stretched.endpoint(host)}/32 {wrapped}"),
+            Jump("INPUT", name, wrapped),  # a VXLAN hears on every address of its host, broadcasts as well
             *(Jump("FORWARD", deny, f"-d {end}/32 {wrapped}") for end in ends),
         ),
         policies=(),

@@ -104,18 +104,17 @@ def test_guard_lets_the_plans_flows_pass_and_nothing_else(plan: Plan, host: str,
 
 
 @pytest.mark.parametrize("name", ["filter", "security"])
+@pytest.mark.parametrize("target", ["192.168.56.11", "192.168.56.255", "10.79.1.1"])
 @pytest.mark.parametrize(
     ("source", "good"), [("192.168.56.12", True), ("192.168.56.11", False), ("192.168.56.1", False)]
 )
-def test_only_the_other_end_may_send(plan: Plan, name: str, source: str, good: bool) -> None:
-    made = table(built(plan, "host1"), name)
-    packet = Packet(
-        IPv4Address(source), IPv4Address("192.168.56.11"), "eth0", "", plan.tunnel.port, "udp", to_host=True
-    )
+def test_only_the_other_end_may_send(plan: Plan, name: str, target: str, source: str, good: bool) -> None:
+    """To whichever address: a VXLAN hears on all of them."""
+    made, port = table(built(plan, "host1"), name), plan.tunnel.port
+    ends = (IPv4Address(source), IPv4Address(target))
+    packet = Packet(*ends, "eth0", "", port, "udp", to_host=True)
     assert (verdict(made, MARK, "INPUT", packet) == "ACCEPT") is good
-    elsewhere = Packet(
-        IPv4Address(source), IPv4Address("192.168.56.11"), "eth0", "", plan.tunnel.port + 1, "udp", to_host=True
-    )
+    elsewhere = Packet(*ends, "eth0", "", port + 1, "udp", to_host=True)
     assert verdict(made, MARK, "INPUT", elsewhere) == "ACCEPT", "the host's other ports are not the tunnel's affair"
 
 

@@ -43,7 +43,7 @@ iptables-restore --noflush <<'END'
 -A PHASE3-PEERS -s 192.168.56.12/32 -j RETURN
 -A PHASE3-PEERS -j PHASE3-DENY
 -I FORWARD -d 192.168.56.12/32 -p udp -m udp --dport 4789 -m comment --comment "underlay phase3" -j PHASE3-DENY
--I INPUT -d 192.168.56.11/32 -p udp -m udp --dport 4789 -m comment --comment "underlay phase3" -j PHASE3-PEERS
+-I INPUT -p udp -m udp --dport 4789 -m comment --comment "underlay phase3" -j PHASE3-PEERS
 -I FORWARD -o p3-tunnel -m comment --comment "underlay phase3" -j PHASE3-TO
 -I FORWARD -i p3-tunnel -m comment --comment "underlay phase3" -j PHASE3-FROM
 -I INPUT -i p3-tunnel -m comment --comment "underlay phase3" -j PHASE3-GUARD
@@ -75,7 +75,7 @@ iptables-restore --noflush <<'END'
 -A PHASE3-PEERS -s 192.168.56.12/32 -j RETURN
 -A PHASE3-PEERS -j PHASE3-DENY
 -I FORWARD -d 192.168.56.12/32 -p udp -m udp --dport 4789 -m comment --comment "underlay phase3" -j PHASE3-DENY
--I INPUT -d 192.168.56.11/32 -p udp -m udp --dport 4789 -m comment --comment "underlay phase3" -j PHASE3-PEERS
+-I INPUT -p udp -m udp --dport 4789 -m comment --comment "underlay phase3" -j PHASE3-PEERS
 -I FORWARD -o p3-tunnel -m comment --comment "underlay phase3" -j PHASE3-TO
 -I FORWARD -i p3-tunnel -m comment --comment "underlay phase3" -j PHASE3-FROM
 -I INPUT -i p3-tunnel -m comment --comment "underlay phase3" -j PHASE3-GUARD
