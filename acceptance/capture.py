@@ -11,11 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from acceptance.inside import inside
 
 _ETH_P_ALL = 3  # linux/if_ether.h
 _SO_RCVBUFFORCE = 33  # linux asm-generic/socket.h
@@ -26,12 +21,11 @@ _QUIET = 0.2
 
 
 def main() -> None:
-    """Read a request: ``namespace`` (None: the host's own), ``link``, ``argv``, ``stdin``, ``seconds``; answer it."""
+    """Read a request: ``link`` of the host's own, ``argv`` and ``stdin`` of the program, its ``seconds``; answer it."""
     request = json.load(sys.stdin)
-    with inside(request["namespace"]):
-        link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
-        link.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
-        link.bind((request["link"], _ETH_P_ALL))
+    link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+    link.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
+    link.bind((request["link"], _ETH_P_ALL))
     done = subprocess.run(
         request["argv"], check=True, capture_output=True, text=True, input=request["stdin"], timeout=request["seconds"]
     )

@@ -41,15 +41,21 @@ def give(address: str, port: int) -> dict[str, float]:
         data, began = bytes(PIECE), time.perf_counter()
         for _ in range(BYTES // PIECE):
             link.sendall(data)
-        link.recv(1)
+        _answer(link)
         rate = BYTES / (time.perf_counter() - began)
         trips = []
         for _ in range(TRIPS):
             began = time.perf_counter()
             link.sendall(b"?")
-            link.recv(1)
+            _answer(link)
             trips.append(time.perf_counter() - began)
     return {"throughput": rate, "trip": sorted(trips)[TRIPS // 2]}
+
+
+def _answer(link: socket.socket) -> None:
+    """Read one byte; a connection that ends is no answer."""
+    if not link.recv(1):
+        raise ConnectionError("the other end has closed")
 
 
 def _connected(target: tuple[str, int]) -> socket.socket:

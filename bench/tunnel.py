@@ -31,7 +31,6 @@ DEFINITIONS = {
     "throughput": "bytes a second of one TCP connection, until the last was read",
     "trip": "seconds from one byte sent to the same byte back, the median of many",
 }
-WHAT = ("throughput", "trip")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import pytest
 
 from acceptance.modules import LabHost
 from acceptance.phase3.stage import ByTunnel
+from acceptance.suite.flows import all_pairs
 from acceptance.suite.stage import Seat, Stage
 from underlay.topology.tunnel import DEVICE
 
@@ -28,17 +29,23 @@ def ends(tunnel: ByTunnel) -> Mapping[str, LabHost]:
 
 
 @pytest.fixture(scope="session")
-def caller(tunnel: ByTunnel) -> Seat:
+def caller(way: tuple[Seat, Seat]) -> Seat:
     """Return the first who calls through the tunnel."""
-    source = tunnel.plan.flows[0].source
-    return next(seat for seat in tunnel.seats() if seat.service.name == source)
+    return way[0]
 
 
 @pytest.fixture(scope="session")
-def called(tunnel: ByTunnel) -> Seat:
-    """Return the first whom that one calls."""
-    target = tunnel.plan.flows[0].target
-    return next(seat for seat in tunnel.seats() if seat.service.name == target)
+def called(way: tuple[Seat, Seat]) -> Seat:
+    """Return the first whom that one calls, on another host."""
+    return way[1]
+
+
+@pytest.fixture(scope="session")
+def way(tunnel: ByTunnel) -> tuple[Seat, Seat]:
+    """Return the first two who talk through the tunnel: some callers may stand on the host of those whom they call."""
+    seats = {seat.name: seat for seat in tunnel.seats()}
+    pairs = ((seats[pair.source.name], seats[pair.target.name]) for pair in all_pairs(tunnel.plan) if pair.allowed)
+    return next((source, target) for source, target in pairs if source.host != target.host)
 
 
 @pytest.fixture

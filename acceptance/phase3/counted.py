@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from acceptance.modules import LabHost
 from acceptance.phase3.stage import ByTunnel
@@ -33,12 +33,7 @@ class Counts:
 
     def since(self, before: Counts) -> Counts:
         """Return what has been counted since."""
-        mine, others = (_values(item) for item in (self, before))
-        return Counts(*(now - then for now, then in zip(mine, others, strict=True)))
-
-
-def _values(item: Counts) -> tuple[int, ...]:
-    return (item.sent, item.lost, item.taken, item.let_in, item.kept_out, item.nobody, item.cut)
+        return Counts(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
 
 
 def count(end: LabHost) -> Counts:

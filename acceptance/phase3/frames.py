@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -108,17 +108,9 @@ class Recorded:
     output: str
 
 
-def record(
-    host: Host, link: str, argv: Sequence[str], stdin: str = "", *, space: str | None = None, seconds: float
-) -> Recorded:
-    """Record a link of a host, or of a namespace of it, while a program runs there."""
-    request: Mapping[str, object] = {
-        "namespace": space,
-        "link": link,
-        "argv": list(argv),
-        "stdin": stdin,
-        "seconds": seconds,
-    }
+def record(host: Host, link: str, argv: Sequence[str], stdin: str, *, seconds: float) -> Recorded:
+    """Record a link of a host while a program runs there, which may take so many seconds."""
+    request = {"link": link, "argv": list(argv), "stdin": stdin, "seconds": seconds}
     done = host.run(["python3", "-m", "acceptance.capture"], stdin=json.dumps(request), timeout=3 * seconds)
     answer = json.loads(done.stdout)
     return Recorded([read(bytes.fromhex(item)) for item in answer["frames"]], answer["output"])

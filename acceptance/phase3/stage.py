@@ -8,11 +8,11 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from acceptance.kernel import Link
 from acceptance.modules import LabHost
 from acceptance.suite.cases import Visit
 from acceptance.suite.stage import Member, Seat, Stage
 from acceptance.traffic import Listener
-from underlay.hosts.base import Host
 from underlay.topology import Plan, Stretched, across
 
 #: What of the shop is not in the tunnel yet, and so cannot be asked.
@@ -49,10 +49,14 @@ class ByTunnel(Stage):
         """Return the host at the other end."""
         return next(end for name, end in self.ends().items() if name != host)
 
+    def inner(self, seat: Seat) -> Link:
+        """Return a replica's own link, as its kernel shows it."""
+        (found,) = [link for link in self.inside(seat).links.values() if link.kind == "veth"]
+        return found
+
     def mac(self, seat: Seat) -> str:
         """Return a replica's MAC address, as its own kernel says it."""
-        (found,) = [link.mac for link in self.inside(seat).links.values() if link.kind == "veth"]
-        return found
+        return self.inner(seat).mac
 
     def enter(self, seat: Seat) -> Sequence[str]:
         """Return the words of ip-netns(8)."""
@@ -100,7 +104,3 @@ class ByTunnel(Stage):
     def query(self, seat: Seat, statement: str) -> str:
         """Nothing runs."""
         pytest.skip(_NO_SHOP)
-
-    def machines(self) -> Mapping[str, Host]:
-        """Return the hosts that the tunnel joins, as machines."""
-        return {name: self.lab.hosts[name] for name in self.stretched.bridges}

@@ -49,9 +49,8 @@ def _forge(tunnel: ByTunnel, sender: Machine, called: Seat, vni: int) -> None:
 
 def _received(tunnel: ByTunnel, seat: Seat) -> int:
     """Return how many frames a replica's link has taken."""
-    place = tunnel.inside(seat)
-    (name,) = [link.name for link in place.links.values() if link.kind == "veth"]
-    return int(place.file(f"/sys/class/net/{name}/statistics/rx_packets").content_string)
+    name = tunnel.inner(seat).name
+    return int(tunnel.inside(seat).file(f"/sys/class/net/{name}/statistics/rx_packets").content_string)
 
 
 @pytest.fixture

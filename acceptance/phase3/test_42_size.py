@@ -91,8 +91,7 @@ def as_large_as_the_wire(tunnel: ByTunnel, ends: Mapping[str, LabHost]) -> Itera
             names = [*sorted(tunnel.stretched.links(name) - {BRIDGE, DEVICE}), BRIDGE]
             end.machine.run(["sh", "-e", "-c", "\n".join(f"ip link set {link} mtu {size}" for link in names)])
             for seat in tunnel.seats(name):
-                (inner,) = [link.name for link in tunnel.inside(seat).links.values() if link.kind == "veth"]
-                tunnel.inside(seat).run_expect([0], "ip link set %s mtu %s", inner, str(size))
+                tunnel.inside(seat).run_expect([0], "ip link set %s mtu %s", tunnel.inner(seat).name, str(size))
         yield size
     finally:
         for end in ends.values():

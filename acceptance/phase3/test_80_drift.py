@@ -137,11 +137,10 @@ DRIFTS: Mapping[str, Drift] = {
 def victim(tunnel: ByTunnel, called: Seat, caller: Seat) -> Victim:
     """Return what is broken: at the end of those who are called."""
     end = tunnel.ends()[called.host]
-    (inner,) = [link.name for link in tunnel.inside(called).links.values() if link.kind == "veth"]
     planned = tunnel.plan.tunnel
     return Victim(
         seat=called,
-        inner=inner,
+        inner=tunnel.inner(called).name,
         far=caller,
         far_mac=tunnel.mac(caller),
         local=str(tunnel.stretched.endpoint(called.host)),
@@ -175,7 +174,8 @@ def test_drift_is_named_and_mended(tunnel: ByTunnel, victim: Victim, last_seen: 
 
 
 def test_everything_is_as_planned_again(tunnel: ByTunnel) -> None:
-    for host in tunnel.machines().values():
+    for end in tunnel.ends().values():
+        host = end.machine
         made = provision(host, "converge", tunnel.phase)
         assert (made.exit_code, made.resources) == (0, ()), f"{host.name}: expected: 0 changes; seen: {made}"
     with tunnel.serving():

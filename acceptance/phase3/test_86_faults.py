@@ -64,7 +64,9 @@ def _nowhere(way: Way) -> list[str]:
 
 def _another_source(way: Way) -> list[str]:
     """Have an end answer from an address that is not the one it is called at (moby/moby, issue 53004)."""
-    other = way.tunnel.plan.underlay.subnet.broadcast_address - 1
+    plan = way.tunnel.plan
+    taken = {plan.underlay.gateway.ip, *(host.address.ip for host in plan.hosts)}
+    other = next(address for address in reversed(list(plan.underlay.subnet.hosts())) if address not in taken)
     wire = way.wire(way.called)
     return [f"ip address add {other}/32 dev {wire}", *_made_anew(way, way.called, local=str(other))]
 
@@ -147,7 +149,7 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def way(tunnel: ByTunnel, caller: Seat, called: Seat) -> Iterator[Way]:
+def route(tunnel: ByTunnel, caller: Seat, called: Seat) -> Iterator[Way]:
     """Return the way that is tried, with somebody at its end."""
     with tunnel.serving():
         yield Way(tunnel, caller, called)
@@ -167,8 +169,9 @@ def _rising(counts: Counts) -> frozenset[str]:
 
 
 @pytest.fixture(scope="module")
-def faults(way: Way) -> Mapping[str, Seen]:
+def faults(route: Way) -> Mapping[str, Seen]:
     """Have each fault for a while, and connect meanwhile; in between it works."""
+    way = route
     found = {"none": _try(way)}
     for name, fault in FAULTS.items():
         with _broken(way, fault):

@@ -13,6 +13,7 @@ from acceptance.provisioning import PROGRAM, Report, phases_on, provision, settl
 from acceptance.suite import flows
 from acceptance.suite.knocking import LONGEST, Knocking, knock
 from acceptance.suite.stage import Seat
+from underlay.hosts.base import Host
 from underlay.topology import flow_pairs
 
 #: See pyproject.toml.
@@ -32,6 +33,10 @@ class Told:
     reports: Mapping[str, Report]
 
 
+def _hosts(tunnel: ByTunnel) -> Mapping[str, Host]:
+    return {name: tunnel.lab.hosts[name] for name in tunnel.stretched.bridges}
+
+
 @contextmanager
 def _knocking(tunnel: ByTunnel, caller: Seat | None, called: Seat) -> Iterator[dict[str, Knocking]]:
     """Knock from both hosts while something answers everywhere; with a caller, his way to the called is steady."""
@@ -40,7 +45,7 @@ def _knocking(tunnel: ByTunnel, caller: Seat | None, called: Seat) -> Iterator[d
     lists: dict[str, list[Knocking]] = {}
     ready = tunnel.plan.timeouts.ready
     with tunnel.serving(ready * LONGEST), ExitStack() as stack:
-        for name, host in tunnel.machines().items():
+        for name, host in _hosts(tunnel).items():
             steady = [(caller.name, str(called.address), called.service.port)] if caller and caller.host == name else []
             lists[name] = stack.enter_context(knock(host, targets, steady, ready))
         yield found
@@ -72,7 +77,7 @@ def turned(tunnel: ByTunnel, called: Seat) -> Told:
     """Take the tunnel away and make it again, on one host after the other."""
     reports = {}
     with _knocking(tunnel, None, called) as found:
-        for name, host in tunnel.machines().items():
+        for name, host in _hosts(tunnel).items():
             try:
                 reports[f"remove on {name}"] = provision(host, "remove", tunnel.phase)
             finally:
@@ -88,7 +93,7 @@ def booted(tunnel: ByTunnel, called: Seat) -> Mapping[str, Report]:
     host.power_on()
     settled(host, tunnel.plan)
     try:
-        return {f"check on {name}": provision(each, "check", tunnel.phase) for name, each in tunnel.machines().items()}
+        return {f"check on {name}": provision(each, "check", tunnel.phase) for name, each in _hosts(tunnel).items()}
     finally:
         for phase in sorted(phases_on(host, PROGRAM)):
             provision(host, "converge", phase)
