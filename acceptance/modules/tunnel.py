@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
@@ -65,7 +65,16 @@ class Vxlan(Module):  # type: ignore[misc] # testinfra is not marked as typed
     def forwarding(self) -> Mapping[str, frozenset[IPv4Address]]:
         """To which other ends it sends frames for a MAC address; the one of zeros stands for all that are not named."""
         found: dict[str, set[IPv4Address]] = {}
-        for entry in json.loads(self._host.check_output("bridge -json fdb show dev %s", self.name)):
-            if "dst" in entry:
-                found.setdefault(entry["mac"], set()).add(IPv4Address(entry["dst"]))
+        for entry in self._entries:
+            found.setdefault(str(entry["mac"]), set()).add(IPv4Address(str(entry["dst"])))
         return {mac: frozenset(ends) for mac, ends in found.items()}
+
+    @property
+    def astray(self) -> Sequence[Mapping[str, object]]:
+        """The entries that send frames otherwise than the device does: to another port, network, or by another link."""
+        return [entry for entry in self._entries if entry.keys() & {"port", "vni", "viaIf", "viaIfIndex", "via"}]
+
+    @property
+    def _entries(self) -> Sequence[Mapping[str, object]]:
+        every = json.loads(self._host.check_output("bridge -json fdb show dev %s", self.name))
+        return [entry for entry in every if "dst" in entry]

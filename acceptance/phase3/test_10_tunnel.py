@@ -41,6 +41,8 @@ def test_forwarding_table_is_exactly_as_planned(tunnel: ByTunnel, ends: Mapping[
         macs = {tunnel.mac(seat) for seat in tunnel.seats(far.name)} | {far.links[BRIDGE].mac, _REST}
         seen = end.vxlan(DEVICE).forwarding
         assert seen == dict.fromkeys(macs, there), f"{name}: expected: {sorted(macs)} at {there}; seen: {seen}"
+        astray = end.vxlan(DEVICE).astray
+        assert not astray, f"{name}: expected: each goes as the device sends; seen: {astray}"
 
 
 def test_far_neighbours_are_written_down(tunnel: ByTunnel, seat: Seat) -> None:

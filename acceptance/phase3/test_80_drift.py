@@ -20,6 +20,8 @@ pytestmark = pytest.mark.rebuilds
 
 #: A MAC address of nobody, locally administered.
 _NOBODY = "02:00:00:00:00:99"
+#: Linux's own port for VXLAN, from before IANA gave it one (ip-link(8), dstport).
+_OLD_PORT = "8472"
 _LINK, _TABLE = f"link {DEVICE}", f"forwarding table of {DEVICE}"
 #: How INPUT leads to the chain that asks who sends.
 _TO_PEERS = "-m comment --comment 'underlay phase3' -j PHASE3-PEERS"
@@ -64,6 +66,11 @@ class Victim:
         """Return the command that changes the forwarding table."""
         return f"bridge fdb {verb} {mac} dev {DEVICE} dst {end}"
 
+    def astray(self, words: str) -> list[str]:
+        """Return the commands that send frames for somebody at the other end otherwise than the device does."""
+        entry = self.far_mac, self.remote
+        return [self.entry("delete", *entry), f"{self.entry('append', *entry)} {words}"]
+
     def neighbour(self, verb: str, mac: str = "") -> str:
         """Return the command that changes who is written down."""
         words = f"lladdr {mac} nud permanent" if mac else ""
@@ -95,13 +102,24 @@ DRIFTS: Mapping[str, Drift] = {
     "device's mtu": Drift(lambda v: [f"ip link set {DEVICE} mtu 1300"], follows=_with(f"link {BRIDGE}")),
     "device's mac": Drift(lambda v: [f"ip link set {DEVICE} address {_NOBODY}"]),
     "another VNI": Drift(lambda v: v.made(id=str(v.vni + 1)), follows=_with(*_WITH_DEVICE)),
-    "another port": Drift(lambda v: v.made(dstport="8472"), follows=_with(*_WITH_DEVICE)),
+    "another port": Drift(lambda v: v.made(dstport=_OLD_PORT), follows=_with(*_WITH_DEVICE)),
     "another source": Drift(lambda v: v.made(local=str(v.seat.tier.gateway.ip)), follows=_with(*_WITH_DEVICE)),
     "it learns": Drift(lambda v: v.made(learning="learning"), follows=_with(*_WITH_DEVICE)),
     "entry forgotten": Drift(lambda v: [v.entry("delete", v.far_mac, v.remote)], lambda v: _TABLE),
     "entry for others forgotten": Drift(lambda v: [v.entry("delete", "00:00:00:00:00:00", v.remote)], lambda v: _TABLE),
     "entry of a stranger": Drift(lambda v: [v.entry("append", _NOBODY, v.remote)], lambda v: _TABLE),
     "entry that leads elsewhere": Drift(lambda v: [v.entry("replace", v.far_mac, v.local)], lambda v: _TABLE),
+    "entry to another port": Drift(
+        lambda v: [
+            v.entry("delete", v.far_mac, v.remote),
+            f"{v.entry('append', v.far_mac, v.remote)} port {_OLD_PORT}",
+        ],
+        lambda v: _TABLE,
+    ),
+    "entry of another network": Drift(
+        lambda v: v.astray(f"vni {v.vni + 1}"),
+        lambda v: _TABLE,
+    ),
     "second place for others": Drift(lambda v: [v.entry("append", "00:00:00:00:00:00", v.local)], lambda v: _TABLE),
     "neighbour forgotten": Drift(lambda v: [v.neighbour("delete")], lambda v: f"neighbours on {v.seat.name}/{v.inner}"),
     "neighbour elsewhere": Drift(

@@ -54,10 +54,16 @@ class LinkState:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """Who is behind a link: a MAC address and an IPv4 address, of a neighbour (ARP) or of a tunnel's other end."""
+    """Who is behind a link: a MAC address and an IPv4 address, of a neighbour (ARP) or of a tunnel's other end.
+
+    ``port``, ``vni`` and ``link`` are what an entry of a tunnel says otherwise than its device; 0 if it does not.
+    """
 
     mac: str
     address: IPv4Address
+    port: int = 0
+    vni: int = 0
+    link: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +166,9 @@ class View:
             mac, address = (answer.attributes.get(number) for number in (netlink.NDA_LLADDR, netlink.NDA_DST))
             good = index == link and flags & netlink.NTF_SELF == wanted
             if good and mac and address and (wanted or state & netlink.NUD_PERMANENT):
-                found.add(Neighbour(mac.hex(":"), IPv4Address(address)))
+                port = int.from_bytes(answer.attributes.get(netlink.NDA_PORT, b""), "big")
+                others = (answer.number(netlink.NDA_VNI), answer.number(netlink.NDA_IFINDEX))
+                found.add(Neighbour(mac.hex(":"), IPv4Address(address), port, *others))
         return frozenset(found)
 
     def addresses_of(self, link: str) -> frozenset[IPv4Interface]:

@@ -44,7 +44,7 @@ DEFINITION = Definition(
     claims=claims,
     # A forwarding table goes with its device, neighbours with their namespace; the guard last.
     kinds=(
-        Kind((link.Bridge, link.Veth, vxlan.Vxlan, vxlan.Forwarding), link.discover, link.remove_all),
+        Kind((link.Bridge, link.Veth, vxlan.Vxlan, neighbours.Forwarding), link.discover, link.remove_all),
         Kind((namespace.Namespace, neighbours.Neighbours), namespace.discover),
         Kind((sysctl.Sysctl,), sysctl.discover),
         Kind((rules.Table,), rules.discover),

@@ -14,10 +14,10 @@ from provision.phase3.facts import Facts
 from provision.resource import Resource, Section
 from provision.resources.ip import Address
 from provision.resources.link import Bridge
-from provision.resources.neighbours import Neighbours
+from provision.resources.neighbours import EVERYBODY, Forwarding, Neighbours
 from provision.resources.rules import Chain, Jump, Table
 from provision.resources.sysctl import Sysctl
-from provision.resources.vxlan import EVERYBODY, Forwarding, Vxlan
+from provision.resources.vxlan import Vxlan
 from provision.router import shown_to_rules
 from underlay.topology import Replica, Stretched, flow_pairs
 from underlay.topology.tunnel import BRIDGE, DEVICE

@@ -1,4 +1,4 @@
-"""A VXLAN device, and whom it sends what (RFC 7348; ip-link(8), bridge(8), Documentation/networking/vxlan.rst)."""
+"""A VXLAN device (RFC 7348; ip-link(8), Documentation/networking/vxlan.rst)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from socket import AF_BRIDGE
 
 from provision.kernel import netlink
-from provision.kernel.network import LinkState, Neighbour
+from provision.kernel.network import LinkState
 from provision.marks import Mark
 from provision.resource import Command, Resource, Step
 from provision.resources.link import delete, differs, first_of, owned
@@ -18,15 +17,13 @@ from provision.system import System
 _UP = 0x1
 # include/uapi/linux/if_link.h
 _ID, _GROUP, _LINK, _LOCAL, _LEARNING, _PORT = 1, 2, 3, 4, 7, 15
-#: The entry for frames to everybody, and to those that no other entry knows.
-EVERYBODY = "00:00:00:00:00:00"
 
 
 @dataclass(frozen=True, slots=True)
 class Vxlan(Resource):
     """A port of ``bridge`` that leads into a tunnel: frames leave in UDP, from ``local`` on the link ``underlay``.
 
-    It learns nothing from what arrives: where a frame goes stands in its table alone (:class:`Forwarding`).
+    It learns nothing from what arrives: where a frame goes stands in its table alone (``resources/neighbours.py``).
     ``mtu`` is explicit, since what the kernel works out follows the underlay only when the device is made.
     """
 
@@ -135,70 +132,3 @@ class Vxlan(Resource):
 
 def _native(seen: Mapping[int, bytes], number: int) -> int:
     return int.from_bytes(seen.get(number, b""), sys.byteorder)
-
-
-@dataclass(frozen=True, slots=True)
-class Forwarding(Resource):
-    """A tunnel's whole forwarding table: to which other end frames for a MAC address go (EVERYBODY: all others)."""
-
-    device: str
-    entries: frozenset[Neighbour]
-
-    @property
-    def identity(self) -> str:
-        """See Resource."""
-        return f"forwarding table of {self.device}"
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """See Resource."""
-        return (f"link {self.device}",)
-
-    @property
-    def batched(self) -> bool:
-        """See Resource."""
-        return True
-
-    def observe(self, system: System) -> str | None:
-        """See Resource."""
-        return told(self._seen(system), self.entries, "sends {mac} to {address}")
-
-    def apply(self, system: System) -> None:
-        """See Resource."""
-        index = system.network.index(None, self.device)
-        fields = {"family": AF_BRIDGE, "ifindex": index, "state": netlink.NUD_PERMANENT, "flags": netlink.NTF_SELF}
-        seen = self._seen(system)
-        for entry in ordered(seen - self.entries):
-            what = f"forget that {self.device} sends {entry.mac} to {entry.address}"
-            system.network.queue(None, netlink.request(what, netlink.DELNEIGH, 0, fields, _attributes(entry)))
-        for entry in ordered(self.entries - seen):
-            what = f"have {self.device} send {entry.mac} to {entry.address}"
-            flags = netlink.CREATE | netlink.APPEND
-            system.network.queue(None, netlink.request(what, netlink.NEWNEIGH, flags, fields, _attributes(entry)))
-
-    def say(self, mark: Mark) -> Sequence[Step]:
-        """See Resource."""
-        return tuple(
-            Command(("bridge", "fdb", "append", entry.mac, "dev", self.device, "dst", str(entry.address)))
-            for entry in ordered(self.entries)
-        )
-
-    def _seen(self, system: System) -> frozenset[Neighbour]:
-        state = system.network.root().links.get(self.device)
-        return system.network.root().forwarding(state.index) if state else frozenset()
-
-
-def _attributes(entry: Neighbour) -> netlink.Attributes:
-    return [("NDA_LLADDR", entry.mac), ("NDA_DST", str(entry.address))]
-
-
-def ordered(entries: frozenset[Neighbour]) -> list[Neighbour]:
-    """Return entries in one order, whatever the day."""
-    return sorted(entries, key=lambda entry: (entry.mac, entry.address))
-
-
-def told(seen: frozenset[Neighbour], planned: frozenset[Neighbour], words: str) -> str | None:
-    """Return what differs between two tables, as ``words`` say an entry; None if nothing does."""
-    lacks = [f"lacks: {words}".format(mac=entry.mac, address=entry.address) for entry in ordered(planned - seen)]
-    more = [f"{words}, unplanned".format(mac=entry.mac, address=entry.address) for entry in ordered(seen - planned)]
-    return "; ".join([*lacks, *more]) or None

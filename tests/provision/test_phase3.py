@@ -17,7 +17,8 @@ from provision.kernel.network import Neighbour
 from provision.phase3.facts import Facts
 from provision.phases import definition
 from provision.resource import Phase
-from provision.resources.vxlan import EVERYBODY, Forwarding, Vxlan, told
+from provision.resources.neighbours import EVERYBODY, Forwarding, told
+from provision.resources.vxlan import Vxlan
 from tests.plans import shop
 from tests.provision.filtering import Packet, verdict
 from tests.provision.plans import as_on_a_host, table
@@ -138,4 +139,8 @@ def test_tables_are_compared_by_entry() -> None:
     assert told(frozenset({first}), frozenset({first}), words) is None
     assert told(frozenset({first}), frozenset({second}), words) == (
         "lacks: sends 00:00:00:00:00:00 to 192.168.56.11; sends 02:4c:0a:4e:00:0a to 192.168.56.11, unplanned"
+    )
+    astray = Neighbour(first.mac, first.address, port=8472, vni=7)
+    assert told(frozenset({astray}), frozenset(), words) == (
+        "sends 02:4c:0a:4e:00:0a to 192.168.56.11 port 8472 VNI 7, unplanned"
     )
