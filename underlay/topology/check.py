@@ -106,7 +106,7 @@ def _check_tiers(notes: Notes, draft: Draft) -> None:
                 what += (
                     f"{join('services', carrier.name.value)} (line {carrier.name.line}) of the same tier {tier} is on "
                 )
-                hint = "a tier is one bridge on one host until the tunnel of phase 3 stretches it; "
+                hint = "a tier is one bridge on one host; "
                 notes.add(service.host.line, what + carrier.host.value, hint + "give this service a tier of its own")
         if service.replicas:
             before = ports.get(tier, 0)
