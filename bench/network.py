@@ -12,8 +12,7 @@ from pathlib import Path
 
 from provision.explain import explain
 from provision.marks import Mark, Places
-from provision.phase1.network import mac
-from provision.phase1.programs import INNER
+from provision.plug import INNER, mac
 from provision.resource import Kind, Phase, Resource, Section
 from provision.resources import ip, link, namespace
 from provision.resources.ip import Address, Route

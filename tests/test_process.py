@@ -254,8 +254,16 @@ def test_what_runs_apart_ends_tidily_whatever_ends_the_command(name: str, tmp_pa
     assert tidied.read_text() == "KeyboardInterrupt"
 
 
+#: Has a program wait until its parent does: a signal that comes while that still starts it is nobody's to pass on.
+_ONCE_AWAITED = """
+import os
+while open(f"/proc/{os.getppid()}/stat").read().rpartition(")")[2].split()[0] != "S":
+    pass
+"""
+
+
 def test_attached_program_is_told_to_end_and_waited_for() -> None:
-    code = "import os, signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
+    code = f"{_ONCE_AWAITED}import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
     code += "os.kill(os.getppid(), signal.SIGTERM)\nsignal.pause()"
     with pytest.raises(Stopped) as caught:
         attach(python(code), env=dict(os.environ))
@@ -264,7 +272,8 @@ def test_attached_program_is_told_to_end_and_waited_for() -> None:
 
 def test_attached_program_answers_ctrl_c_itself() -> None:
     """The terminal gives Ctrl-C to both; the program may have its own idea of it, and its exit code counts."""
-    code = "import os, signal, sys\nsignal.signal(signal.SIGINT, lambda *_: sys.exit(9))\nos.kill(os.getppid(), 2)\n"
+    code = f"{_ONCE_AWAITED}import signal, sys\nsignal.signal(signal.SIGINT, lambda *_: sys.exit(9))\n"
+    code += "os.kill(os.getppid(), 2)\n"
     code += "os.kill(os.getpid(), signal.SIGINT)\nsignal.pause()"
     assert attach(python(code), env=dict(os.environ)) == 9
 

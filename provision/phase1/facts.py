@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provision.kernel.network import Network
+from provision.wire import no_underlay, underlay_link
 from underlay.errors import NotReady, Problem
 from underlay.topology import Plan, Program
 
@@ -31,15 +32,3 @@ def gather(plan: Plan, host: str, network: Network) -> Facts:
     if problems or link is None:
         raise NotReady(*problems)
     return Facts(link, programs[-1].parent if programs else Path())
-
-
-def underlay_link(plan: Plan, host: str, network: Network) -> str | None:
-    """Return the link that carries a host's underlay address; None if none does."""
-    view = network.root()
-    return next((name for name in view.links if plan.host(host).address in view.addresses_of(name)), None)
-
-
-def no_underlay(plan: Plan, host: str) -> Problem:
-    """Return what to say then."""
-    hint = "is this the host, and the plan, you mean?"
-    return Problem(host, f"no link has the address {plan.host(host).address}", hint)

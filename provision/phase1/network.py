@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from provision import names as nameserver
 from provision.marks import Mark
 from provision.phase1 import firewall
 from provision.phase1.facts import Facts
-from provision.phase1.programs import INNER
+from provision.plug import INNER, mac, plugged
 from provision.resource import Resource, Section
 from provision.resources.file import Directory, TextFile
 from provision.resources.ip import Address, Route
-from provision.resources.link import Bridge, Veth
-from provision.resources.namespace import Namespace
+from provision.resources.link import Bridge
 from provision.resources.sysctl import Sysctl
 from underlay.topology import Plan, Replica, Service, Tier
 
@@ -92,21 +91,6 @@ def namespace(plan: Plan, mark: Mark, service: Service, tier: Tier, replica: Rep
     )
 
 
-def plugged(mtu: int, bridge: str, service: Service, replica: Replica) -> tuple[Resource, ...]:
-    """Return a replica's namespace, its cable into a bridge, and its address."""
-    name = replica.namespace
-    return (
-        Namespace(name),
-        Sysctl(name, "net.ipv6.conf.all.disable_ipv6", "1"),
-        Sysctl(name, "net.ipv6.conf.default.disable_ipv6", "1"),
-        # A port below 1024 needs no root here: nobody else shares this namespace.
-        Sysctl(name, "net.ipv4.ip_unprivileged_port_start", str(min(service.port, 1024))),
-        Veth(replica.link, bridge, name, INNER, mtu, mac(replica.ip)),
-        Sysctl(None, f"net.ipv6.conf.{replica.link}.disable_ipv6", "1", of_link=replica.link),
-        Address(name, INNER, replica.address),
-    )
-
-
 def neighbours(plan: Plan, host: str, facts: Facts) -> Section:
     """Return the routes to the tiers of other hosts."""
     others = [tier for tier in plan.tiers if tier.host not in (None, host)]
@@ -143,8 +127,3 @@ def names(plan: Plan, host: str, mark: Mark) -> Section:
             nameserver.server("dns", settings, tuple(f"link {tier.bridge}" for tier in tiers), (zone,)),
         ),
     )
-
-
-def mac(address: IPv4Address) -> str:
-    """Return a locally administered unicast MAC address (IEEE 802: bit 1 of the first octet) made of an IPv4 one."""
-    return "02:4c:" + ":".join(f"{octet:02x}" for octet in address.packed)

@@ -8,6 +8,7 @@ from pathlib import Path
 from provision import shop
 from provision.marks import Mark
 from provision.phase1.facts import Facts
+from provision.plug import INNER
 from provision.resource import Resource, Section
 from provision.resources.file import Directory, TextFile
 from provision.resources.postgres import Cluster, Database
@@ -19,8 +20,6 @@ from underlay.repository import REPOSITORY
 from underlay.topology import Plan, Replica, Service
 from underlay.topology import Program as Kind
 
-#: The link inside a service's namespace, named as Docker names it.
-INNER = "eth0"
 #: Only the service itself, and root, have business there.
 _PRIVATE = 0o700
 

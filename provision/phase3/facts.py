@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from provision.kernel.network import Network
-from provision.phase1.facts import no_underlay, underlay_link
+from provision.wire import no_underlay, underlay_link
 from underlay.errors import NotReady
 from underlay.topology import Plan
 

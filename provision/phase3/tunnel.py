@@ -8,9 +8,8 @@ from provision import guard as rules
 from provision.guard import Ground, Way
 from provision.kernel.network import Neighbour
 from provision.marks import Mark
-from provision.phase1.network import mac, plugged
-from provision.phase1.programs import INNER
 from provision.phase3.facts import Facts
+from provision.plug import INNER, mac, plugged
 from provision.resource import Resource, Section
 from provision.resources.ip import Address
 from provision.resources.link import Bridge

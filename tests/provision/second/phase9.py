@@ -6,8 +6,8 @@ from ipaddress import IPv4Interface, IPv4Network
 
 from provision.kernel.network import Network
 from provision.marks import Mark
-from provision.phase1.network import mac
 from provision.phases import Definition
+from provision.plug import mac
 from provision.resource import Kind, Phase, Section
 from provision.resources import ip, link, namespace, rules, sysctl
 from provision.resources.ip import Address, Route
