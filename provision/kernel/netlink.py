@@ -13,6 +13,7 @@ import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from errno import EOPNOTSUPP
 from typing import TypeAlias
 
 from provision.kernel.messages import ifaddrmsg, ifinfmsg, ndmsg, nlmsg, rtmsg
@@ -71,18 +72,25 @@ _CLASSES: Mapping[int, type[nlmsg]] = {
 class KernelRefused(NotReady):
     """The kernel answered a request with an error; ``errno`` is its number."""
 
-    def __init__(self, where: str, what: str, errno: int, reason: str) -> None:
+    def __init__(self, where: str, what: str, errno: int, reason: str, module: str = "") -> None:
         self.errno = errno
         said = f"{os.strerror(errno)}" + (f" ({reason})" if reason else "")
-        super().__init__(Problem(where, f"the kernel refused to {what}: {said}", "run `check` to see what differs"))
+        # Links of a kind that it does not know are answered so (rtnl_newlink, net/core/rtnetlink.c).
+        unknown = module and errno == EOPNOTSUPP
+        hint = f"load the kernel module {module}: modprobe {module}" if unknown else "run `check` to see what differs"
+        super().__init__(Problem(where, f"the kernel refused to {what}: {said}", hint))
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One encoded message and, for errors, what it is to do ("add address 10.0.0.1/24 to eth0")."""
+    """One encoded message and, for errors, what it is to do ("add address 10.0.0.1/24 to eth0").
+
+    ``module`` is the kernel module that it needs, where a kernel may be without.
+    """
 
     what: str
     data: bytes
+    module: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,9 @@ class Answer:
         return self.attributes.get(attribute, b"").rstrip(b"\0").decode(errors="replace")
 
 
-def request(what: str, kind: int, flags: int, fields: Mapping[str, int], attributes: Attributes = ()) -> Request:
+def request(
+    what: str, kind: int, flags: int, fields: Mapping[str, int], attributes: Attributes = (), module: str = ""
+) -> Request:
     """Encode one request; its sequence number is set when it is sent."""
     message = _CLASSES[kind]()
     for name, value in fields.items():
@@ -111,7 +121,7 @@ def request(what: str, kind: int, flags: int, fields: Mapping[str, int], attribu
     message["header"]["type"] = kind
     message["header"]["flags"] = REQUEST | ACK | flags
     message.encode()
-    return Request(what, bytes(message.data))
+    return Request(what, bytes(message.data), module)
 
 
 class Channel:
@@ -156,7 +166,7 @@ class Channel:
                 item = pending.pop(sequence)
                 number = -struct.unpack_from("=i", body)[0]
                 if number and refused is None:
-                    refused = KernelRefused(self._where, item.what, number, _reason(flags, body))
+                    refused = KernelRefused(self._where, item.what, number, _reason(flags, body), item.module)
         if refused:
             raise refused
 

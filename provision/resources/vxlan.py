@@ -104,6 +104,7 @@ class Vxlan(Resource):
                     ("IFLA_LINKINFO", kind),
                     *common,
                 ],
+                module="vxlan",
             ),
         )
 

@@ -127,3 +127,10 @@ def test_refusal_says_what_was_asked_and_why_not() -> None:
     assert error.exit_code is Exit.NOT_READY
     said = "host1/a-1: the kernel refused to add address 10.0.0.1/24 to eth0: File exists (already there)"
     assert str(error).splitlines()[0] == said
+
+
+def test_kernel_without_a_module_is_told_which() -> None:
+    error = netlink.KernelRefused("host1", "make the tunnel x", errno.EOPNOTSUPP, "Unknown device type", "vxlan")
+    assert error.problems[0].hint == "load the kernel module vxlan: modprobe vxlan"
+    other = netlink.KernelRefused("host1", "make the tunnel x", errno.EEXIST, "", "vxlan")
+    assert "modprobe" not in other.problems[0].hint
