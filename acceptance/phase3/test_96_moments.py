@@ -14,7 +14,7 @@ from acceptance.suite import flows
 from acceptance.suite.knocking import LONGEST, Knocking, knock
 from acceptance.suite.stage import Seat
 from underlay.hosts.base import Host
-from underlay.topology import flow_pairs
+from underlay.topology import flow_pairs, in_containers
 
 #: See pyproject.toml.
 pytestmark = pytest.mark.rebuilds
@@ -60,7 +60,7 @@ def beside(tunnel: ByTunnel, caller: Seat, called: Seat) -> Told:
     if "phase1" not in on:
         pytest.skip(f"phase 1 is not on {host.name}")
     with _knocking(tunnel, caller, called) as found:
-        if "phase2" in on:
+        if "phase2" in on and host.name == in_containers(tunnel.lab.plan).host:
             host.run(["supervisorctl", "restart", _DOCKER], timeout=tunnel.plan.timeouts.ready)
         try:
             reports["remove phase1"] = provision(host, "remove", "phase1")
