@@ -21,6 +21,8 @@ pytestmark = pytest.mark.rebuilds
 
 #: Linux's own port for VXLAN, from before IANA gave it one (ip-link(8), dstport).
 _OLD_PORT = 8472
+#: Connections that are neither awaited nor over (ss(8)).
+_OPEN = "ss -Htan state connected exclude time-wait"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +151,32 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def route(tunnel: ByTunnel, caller: Seat, called: Seat) -> Iterator[Way]:
-    """Return the way that is tried, with somebody at its end."""
-    with tunnel.serving():
-        yield Way(tunnel, caller, called)
+def route(tunnel: ByTunnel, caller: Seat, called: Seat) -> Way:
+    """Return the way that is tried."""
+    return Way(tunnel, caller, called)
 
 
 def _try(way: Way) -> Seen:
+    """Connect once. What earlier connections have to say is over before: it would be counted as of this one."""
+    _silent(way)
     before = look(way.tunnel, way.caller, way.called)
-    attempt = way.caller.attempt("tcp", way.called.address, way.called.service.port)
-    outcome = way.tunnel.prober(way.caller.host).one(attempt)
-    after = look(way.tunnel, way.caller, way.called)
+    with way.tunnel.serving():  # whoever called in vain is forgotten with who served: he is answered for a minute else
+        attempt = way.caller.attempt("tcp", way.called.address, way.called.service.port)
+        outcome = way.tunnel.prober(way.caller.host).one(attempt)
+        after = look(way.tunnel, way.caller, way.called)
     here, there = (after[seat.host].since(before[seat.host]) for seat in (way.caller, way.called))
     return Seen(outcome, here, there)
+
+
+def _silent(way: Way) -> None:
+    """Wait until neither end has a connection that may still send: who is in TIME-WAIT has had the last answer."""
+
+    def over() -> bool | NotYet:
+        places = [way.tunnel.inside(seat) for seat in (way.caller, way.called)]
+        left = [line for place in places for line in place.check_output(_OPEN).splitlines()]
+        return not left or NotYet("; ".join(left))
+
+    until(over, deadline_s=way.tunnel.plan.timeouts.ready, what="the end of all connections", where=way.called.host)
 
 
 def _rising(counts: Counts) -> frozenset[str]:
