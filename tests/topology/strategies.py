@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv4Network
 import yaml
 from hypothesis import strategies as st
 
+from underlay.topology.draft import LEAST_MTU
+
 _WORDS = st.one_of(
     st.from_regex(r"[a-z][a-z0-9-]{0,29}[a-z]", fullmatch=True),
     st.sampled_from(["a", "on", "no", "null", "true", "e", "yes", "nan", "service-with-a-long-name-of-31c"]),
@@ -76,7 +78,7 @@ def plan_texts(draw: st.DrawFn) -> str:
     seconds = st.one_of(st.integers(1, 3600), st.floats(0.01, 86400).map(lambda value: round(value, 3)))
     tunnel = {
         "vni": draw(st.integers(1, 2**24 - 1)),
-        "port": draw(st.integers(1, 65535)),
+        "port": draw(st.sampled_from((4789, 8472, 1, 65535))),
         "subnet": str(ranges.take(draw(st.integers(16, 25)))),
     }
     plan = {
@@ -86,7 +88,7 @@ def plan_texts(draw: st.DrawFn) -> str:
             host: {"address": str(wire[number]), "cpus": draw(st.integers(1, 64))}
             for host, number in zip(hosts, numbers[1:], strict=False)
         },
-        "underlay": {"subnet": str(wire), "gateway": str(wire[numbers[0]]), "mtu": draw(st.integers(576, 9000))},
+        "underlay": {"subnet": str(wire), "gateway": str(wire[numbers[0]]), "mtu": draw(st.integers(LEAST_MTU, 9000))},
         "pools": {name: str(ranges.take(draw(st.integers(16, 20)))) for name in ("docker", "swarm")},
         "tiers": {tier: {"subnet": str(ranges.take(draw(st.integers(14, 24))))} for tier in tiers},
         "services": services,

@@ -11,7 +11,7 @@ from underlay.cli import images
 from underlay.cli.context import Settings, chosen_host, complete_host, pass_settings
 from underlay.cli.progress import Bar
 from underlay.cli.status import look
-from underlay.errors import Exit, InputError, Problem
+from underlay.errors import Exit, InputError, NotReady, Problem
 from underlay.hosts.base import Host, Lab
 from underlay.hosts.provisioning import plan_digest, provision
 from underlay.phases import PHASES, WITH_IMAGES
@@ -151,10 +151,21 @@ def _chosen(lab: Lab, only: str | None) -> tuple[Host, ...]:
 
 
 def _all(settings: Settings, lab: Lab, only: str | None, *words: str) -> int:
+    """Have all hosts do it, and return the worst exit code. NotReady at the end, if some host could not be asked."""
     hosts = _chosen(lab, only)
+    code, problems = int(Exit.GOOD), list[Problem]()
     with ThreadPoolExecutor() as pool:
-        done = list(pool.map(lambda host: provision(lab.plan, host, *words), hosts))
-    return max((_print(settings, host, said) for host, said in zip(hosts, done, strict=True)), default=int(Exit.GOOD))
+        started = [pool.submit(provision, lab.plan, host, *words) for host in hosts]
+    for host, run in zip(hosts, started, strict=True):
+        try:
+            code = max(code, _print(settings, host, run.result()))
+        except NotReady as error:
+            problems += error.problems
+    if problems and code <= int(Exit.NOT_READY):
+        raise NotReady(*problems)
+    for problem in problems:
+        click.echo(f"error: {settings.spelled_problem(problem)}", err=True)
+    return code
 
 
 def _print(settings: Settings, host: Host, completed: Completed, *, raw: bool = False) -> int:

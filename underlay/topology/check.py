@@ -32,6 +32,8 @@ _HOST_PORTS = {
     REGISTRY_PORT: "the registry of phase 2",
     7946: "Swarm's nodes",
 }
+#: UDP ports that a host itself listens on, or has from others.
+_HOST_UDP_PORTS = {53: "the DNS server", 67: "DHCP", 68: "DHCP", 7946: "Swarm's nodes"}
 _LAST_PORT = 65535
 _RESERVED = "localhost"
 
@@ -48,6 +50,7 @@ def check(notes: Notes, draft: Draft) -> None:
     _check_published_by_docker(notes, draft)
     _check_names(notes, draft)
     _check_interfaces(notes, draft)
+    _check_tunnel(notes, draft)
 
 
 def check_rooms(notes: Notes, draft: Draft, plan: Plan) -> None:
@@ -70,6 +73,13 @@ def _check_hosts(notes: Notes, draft: Draft) -> None:
     if draft.hosts is not None and len(draft.hosts) < _LEAST_HOSTS:
         what = f"hosts: there {'is 1' if draft.hosts else 'are 0'}; expected at least {_LEAST_HOSTS}"
         notes.add(draft.hosts_line, what, "add another, with an address on the underlay")
+
+
+def _check_tunnel(notes: Notes, draft: Draft) -> None:
+    port = draft.tunnel.port
+    if port is not None and port.value in _HOST_UDP_PORTS:
+        what = f"tunnel.port: UDP port {port.value} of a host belongs to {_HOST_UDP_PORTS[port.value]}"
+        notes.add(port.line, what, "take VXLAN's own, 4789 (RFC 7348), or 8472")
 
 
 def _check_services(notes: Notes, draft: Draft) -> None:

@@ -20,6 +20,11 @@ FIRST = 10
 #: ``first`` of a service that takes the next free numbers.
 NEXT_FREE = 0
 
+#: Bytes that a VXLAN adds to a frame's payload: the headers of IPv4, UDP and VXLAN and the inner Ethernet's
+#: (RFC 7348, section 5).
+OVERHEAD = 20 + 8 + 8 + 14
+#: Below 1280 bytes (RFC 8200, section 5) Linux takes IPv6 away from a link, and with it the switch that keeps it off.
+LEAST_MTU = 1280 + OVERHEAD
 MOST_REPLICAS = 100
 _LONGEST_LAB = 20
 _LAST_PORT = 65535
@@ -208,9 +213,9 @@ def _underlay(plan: Section) -> UnderlayDraft:
     body = plan.section("underlay", ("subnet", "gateway"), ("mtu",))
     if body is None:
         return UnderlayDraft(None, None, None)
-    # 576: what every IPv4 host must accept (RFC 791); 9000: the usual jumbo frame
+    # 9000: the usual jumbo frame
     return UnderlayDraft(
-        body.subnet("subnet", *_UNDERLAY_PREFIX), body.address("gateway"), body.integer("mtu", 576, 9000, 1500)
+        body.subnet("subnet", *_UNDERLAY_PREFIX), body.address("gateway"), body.integer("mtu", LEAST_MTU, 9000, 1500)
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface
 
 from underlay.topology.derive import interface_in, link_name
-from underlay.topology.draft import FIRST
+from underlay.topology.draft import FIRST, OVERHEAD
 from underlay.topology.model import Flow, Plan, Program, Replica, Service, Tier
 
 #: What the names of namespaces and cables begin with, so that they are not those of phase 1.
@@ -20,9 +20,6 @@ PREFIX = "p3-"
 BRIDGE, DEVICE = f"{PREFIX}tunnel", f"{PREFIX}vxlan"
 #: The name of the tier.
 TIER = "tunnel"
-#: Bytes that a VXLAN adds to a frame's payload: the headers of IPv4, UDP and VXLAN and the inner Ethernet's
-#: (RFC 7348, section 5).
-OVERHEAD = 20 + 8 + 8 + 14
 
 
 class NoAddressError(ValueError):
