@@ -20,6 +20,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from provision.marks import Mark
 from provision.resources.rules import Chain, Jump, Table
+from underlay.topology import Plan
 
 #: The two tables, the polite one first.
 POLITE, LAST = "filter", "security"
@@ -55,8 +56,8 @@ class Ground:
     """What there is to guard on a host: a phase's bridges, and what is allowed from and to what stands on them.
 
     ``leaving`` are addresses that may connect to the world, and to published ports; ``inside`` are the lab's own
-    ranges, which are not the world. ``reachable`` says what of the host itself may be reached: rules without
-    their target.
+    ranges, which are not the world. ``reachable`` says what of the host itself may be reached, and ``joining`` what is
+    for the hosts among themselves, which nobody may reach who leaves by one of them: rules without their target.
     """
 
     bridges: tuple[str, ...]
@@ -65,6 +66,16 @@ class Ground:
     doors: tuple[Door, ...]
     inside: tuple[IPv4Network, ...]
     reachable: tuple[str, ...] = ()
+    joining: tuple[str, ...] = ()
+
+
+def joining(plan: Plan) -> tuple[str, ...]:
+    """Return what of the underlay is for hosts alone: the tunnel's port.
+
+    Who leaves the lab by way of a host has its address, which the other end of the tunnel believes. So every phase that
+    lets somebody out denies it, whether or not the tunnel is there.
+    """
+    return (f"-d {plan.underlay.subnet} -p udp -m udp --dport {plan.tunnel.port}",)
 
 
 def polite(ground: Ground, mark: Mark, forward: str = "FORWARD") -> Table:
@@ -102,7 +113,15 @@ def _chains(
         Chain(chain("GUARD"), (established, *(f"{rule} -j {allow}" for rule in ground.reachable), deny)),
         Chain(chain("FROM"), (established, *leaving)),
         Chain(chain("TO"), (established, *coming, *through, deny)),
-        Chain(chain("EGRESS"), (*through, *(f"-d {subnet} {deny}" for subnet in ground.inside), f"-j {allow}")),
+        Chain(
+            chain("EGRESS"),
+            (
+                *through,
+                *(f"-d {subnet} {deny}" for subnet in ground.inside),
+                *(f"{rule} {deny}" for rule in ground.joining),
+                f"-j {allow}",
+            ),
+        ),
         Chain(chain("DENY"), tuple(refuse)),
     )
 

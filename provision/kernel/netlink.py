@@ -45,12 +45,12 @@ _FIELDS: Mapping[int, struct.Struct] = {
 # Attributes of links, addresses, routes and neighbours that are read (include/uapi/linux/if_link.h, if_addr.h,
 # rtnetlink.h, neighbour.h)
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_GROUP = 1, 3, 4, 5, 10, 18, 27
-IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_DATA = 1, 2, 5
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_TABLE = 1, 4, 5, 15
-NDA_DST, NDA_LLADDR, NDA_PORT, NDA_VNI, NDA_IFINDEX = 1, 2, 6, 7, 8
+NDA_DST, NDA_LLADDR, NDA_PORT, NDA_VNI, NDA_IFINDEX, NDA_MASTER, NDA_NH_ID = 1, 2, 6, 7, 8, 9, 13
 #: States and flags of a neighbour: it stays for ever, and it is the device's own, not its bridge's.
-NUD_PERMANENT, NTF_SELF = 0x80, 0x02
+NUD_PERMANENT, NUD_NOARP, NTF_SELF, NTF_MASTER = 0x80, 0x40, 0x02, 0x04
 
 #: Bytes of one send: well below the default send buffer of a netlink socket.
 _BATCH_BYTES = 64 * 1024

@@ -37,7 +37,8 @@ LOOPBACK = 1
 class LinkState:
     """A link as the kernel has it; ``master`` and ``peer`` are interface indexes, 0 for none; ``mtu`` in bytes.
 
-    ``data`` are the attributes that its kind alone has, as they came (IFLA_INFO_DATA).
+    ``data`` are the attributes that its kind alone has, and ``port`` those that it has as a port of a bridge, as they
+    came (IFLA_INFO_DATA, IFLA_INFO_SLAVE_DATA).
     """
 
     index: int
@@ -50,13 +51,15 @@ class LinkState:
     group: int
     mac: str
     data: bytes = b""
+    port: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
     """Who is behind a link: a MAC address and an IPv4 address, of a neighbour (ARP) or of a tunnel's other end.
 
-    ``port``, ``vni`` and ``link`` are what an entry of a tunnel says otherwise than its device; 0 if it does not.
+    ``port``, ``vni`` and ``link`` are what an entry of a tunnel says otherwise than its device; 0 if it does not. One
+    that is ``fleeting`` goes by itself. With a ``hop``, a number of ip-nexthop(8), there is no address (0.0.0.0).
     """
 
     mac: str
@@ -64,6 +67,8 @@ class Neighbour:
     port: int = 0
     vni: int = 0
     link: int = 0
+    fleeting: bool = False
+    hop: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,7 @@ class View:
                 group=answer.number(netlink.IFLA_GROUP),
                 mac=answer.attributes.get(netlink.IFLA_ADDRESS, b"").hex(":"),
                 data=info.attributes.get(netlink.IFLA_INFO_DATA, b""),
+                port=info.attributes.get(netlink.IFLA_INFO_SLAVE_DATA, b""),
             )
         return found
 
@@ -153,22 +159,35 @@ class View:
 
     def neighbours(self, link: int) -> frozenset[Neighbour]:
         """Return the neighbours of a link that were written down for ever (`ip neighbour`, nud permanent)."""
-        return self._neighbours(socket.AF_INET, link, 0)
+        return self._neighbours(socket.AF_INET, link)
 
     def forwarding(self, link: int) -> frozenset[Neighbour]:
         """Return a tunnel's own forwarding table: to which other end a frame goes (`bridge fdb`, self)."""
-        return self._neighbours(socket.AF_BRIDGE, link, netlink.NTF_SELF)
+        return self._neighbours(socket.AF_BRIDGE, link)
 
-    def _neighbours(self, family: int, link: int, wanted: int) -> frozenset[Neighbour]:
+    def behind(self, link: int) -> frozenset[str]:
+        """Return the MAC addresses that a bridge was told to be behind a port of it (`bridge fdb`, master static)."""
+        return frozenset(
+            answer.attributes[netlink.NDA_LLADDR].hex(":")
+            for answer in self._channel.dump(netlink.GETNEIGH, socket.AF_BRIDGE)
+            if answer.fields[1] == link and netlink.NDA_MASTER in answer.attributes
+            if answer.fields[2] & netlink.NUD_NOARP
+        )
+
+    def _neighbours(self, family: int, link: int) -> frozenset[Neighbour]:
+        """Return those of one link: of a tunnel all entries of its own, else those that are there for ever."""
+        own = netlink.NTF_SELF if family == socket.AF_BRIDGE else 0
         found: set[Neighbour] = set()
         for answer in self._channel.dump(netlink.GETNEIGH, family):
             _, index, state, flags, _ = answer.fields
             mac, address = (answer.attributes.get(number) for number in (netlink.NDA_LLADDR, netlink.NDA_DST))
-            good = index == link and flags & netlink.NTF_SELF == wanted
-            if good and mac and address and (wanted or state & netlink.NUD_PERMANENT):
+            lasting, hop = bool(state & netlink.NUD_PERMANENT), answer.number(netlink.NDA_NH_ID)
+            good = index == link and flags & netlink.NTF_SELF == own
+            if good and mac and (address or hop) and (own or lasting):
                 port = int.from_bytes(answer.attributes.get(netlink.NDA_PORT, b""), "big")
                 others = (answer.number(netlink.NDA_VNI), answer.number(netlink.NDA_IFINDEX))
-                found.add(Neighbour(mac.hex(":"), IPv4Address(address), port, *others))
+                end = IPv4Address(address) if address else IPv4Address(0)
+                found.add(Neighbour(mac.hex(":"), end, port, *others, not lasting, hop))
         return frozenset(found)
 
     def addresses_of(self, link: str) -> frozenset[IPv4Interface]:

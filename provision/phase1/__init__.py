@@ -7,7 +7,7 @@ from provision.phase1 import network, programs
 from provision.phase1.facts import Facts, gather
 from provision.phases import Definition
 from provision.resource import Kind, Phase
-from provision.resources import file, ip, link, namespace, postgres, program, rules, secret, sysctl, user
+from provision.resources import file, ip, link, namespace, postgres, program, rules, secret, sysctl, tagged, user
 from provision.router import host_parameters
 from underlay.topology import Plan
 
@@ -58,6 +58,7 @@ DEFINITION = Definition(
         Kind((link.Bridge, link.Veth), link.discover, link.remove_all),
         Kind((namespace.Namespace,), namespace.discover),
         Kind((sysctl.Sysctl,), sysctl.discover),
+        Kind((tagged.Untagged,), tagged.discover),
         Kind((rules.Table,), rules.discover),
     ),
 )

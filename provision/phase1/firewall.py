@@ -40,6 +40,7 @@ def _ground(plan: Plan, host: str) -> Ground:
         ),
         inside=plan.inside,
         reachable=tuple(rule for tier in tiers for rule in names.reachable(tier.gateway.ip, tier.bridge)),
+        joining=guard.joining(plan),
     )
 
 

@@ -15,6 +15,7 @@ from provision.resources.file import Directory, TextFile
 from provision.resources.ip import Address, Route
 from provision.resources.link import Bridge
 from provision.resources.sysctl import Sysctl
+from provision.resources.tagged import Untagged
 from underlay.topology import Plan, Replica, Service, Tier
 
 _DEFAULT = IPv4Network("0.0.0.0/0")
@@ -29,9 +30,14 @@ def guard(plan: Plan, host: str, mark: Mark) -> Section:
         "in the filter table those for what comes into the host and what passes through it, in the nat table those "
         "that rewrite addresses. Whoever inserts a rule before ours decides first, as Docker does whenever it starts. "
         "So the guard stands a second time in the security table, which packets pass after the filter table: what "
-        "somebody accepts too much there is dropped here.",
-        firewall.tables(plan, host, mark),
+        "somebody accepts too much there is dropped here. Frames with a VLAN tag are not shown to iptables, and nobody "
+        "here has a use for them: they are dropped where they come in.",
+        (*firewall.tables(plan, host, mark), Untagged(_ports(plan, host))),
     )
+
+
+def _ports(plan: Plan, host: str) -> tuple[str, ...]:
+    return tuple(item.link for service in plan.services_on(host) for item in service.replicas)
 
 
 def bridges(plan: Plan, host: str) -> Section:

@@ -68,7 +68,8 @@ def _ground(containers: Containers, inside: tuple[IPv4Network, ...]) -> Ground:
     reachable += [
         f"-s {address}/32 -p tcp -m tcp --dport {entry.port}" for entry in plan.published for address in leaving
     ]
-    return Ground(tuple(tier.bridge for tier in tiers), ways, tuple(leaving), _doors(plan), inside, tuple(reachable))
+    return Ground(tuple(tier.bridge for tier in tiers), ways, tuple(leaving), _doors(plan), inside, tuple(reachable),
+                  guard.joining(plan))  # fmt: skip
 
 
 def _doors(plan: Plan) -> tuple[Door, ...]:

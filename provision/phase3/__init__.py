@@ -7,7 +7,7 @@ from provision.phase3 import tunnel
 from provision.phase3.facts import Facts, gather
 from provision.phases import Definition
 from provision.resource import Kind, Phase
-from provision.resources import link, namespace, neighbours, rules, sysctl, vxlan
+from provision.resources import ip, link, namespace, neighbours, rules, sysctl, tagged, vxlan
 from underlay.topology import Plan, across
 
 MARK = Mark("phase3", 3)
@@ -44,9 +44,15 @@ DEFINITION = Definition(
     claims=claims,
     # A forwarding table goes with its device, neighbours with their namespace; the guard last.
     kinds=(
-        Kind((link.Bridge, link.Veth, vxlan.Vxlan, neighbours.Forwarding), link.discover, link.remove_all),
+        Kind((ip.Address,), ip.discover_addresses),
+        Kind(
+            (link.Bridge, link.Veth, vxlan.Vxlan, neighbours.Forwarding, neighbours.Behind),
+            link.discover,
+            link.remove_all,
+        ),
         Kind((namespace.Namespace, neighbours.Neighbours), namespace.discover),
         Kind((sysctl.Sysctl,), sysctl.discover),
+        Kind((tagged.Untagged,), tagged.discover),
         Kind((rules.Table,), rules.discover),
     ),
 )

@@ -13,13 +13,17 @@ from provision.plug import INNER, mac, plugged
 from provision.resource import Resource, Section
 from provision.resources.ip import Address
 from provision.resources.link import Bridge
-from provision.resources.neighbours import EVERYBODY, Forwarding, Neighbours
+from provision.resources.neighbours import EVERYBODY, Behind, Forwarding, Neighbours
 from provision.resources.rules import Chain, Jump, Table
 from provision.resources.sysctl import Sysctl
+from provision.resources.tagged import Untagged
 from provision.resources.vxlan import Vxlan
 from provision.router import shown_to_rules
 from underlay.topology import Replica, Stretched, flow_pairs
 from underlay.topology.tunnel import BRIDGE, DEVICE
+
+#: All users but root (uid_t; the last number is that of nobody at all).
+_NOT_ROOT = "1-4294967294"
 
 
 def guard(stretched: Stretched, host: str, mark: Mark) -> Section:
@@ -40,8 +44,9 @@ def guard(stretched: Stretched, host: str, mark: Mark) -> Section:
         "One tier on two hosts, and the same rules on both: a frame passes one host's on its way into the tunnel, the "
         "other's when it comes out. VXLAN itself asks nobody who he is: whoever can send UDP to its port puts frames "
         "into the tier. So only the other hosts of the tunnel may; and who goes out by way of this host, which lends "
-        "him its address, may not go there.",
-        tuple(_with_peers(table, stretched, host, mark) for table in tables),
+        "him its address, may not go there; nor may who is not root on this host. Frames with a VLAN tag are not shown "
+        "to iptables: they are dropped where they come in.",
+        (*(_with_peers(table, stretched, host, mark) for table in tables), Untagged(_ports(stretched, host))),
     )
 
 
@@ -60,9 +65,15 @@ def _with_peers(table: Table, stretched: Stretched, host: str, mark: Mark) -> Ta
             *table.jumps,
             Jump("INPUT", name, wrapped),  # a VXLAN hears on every address of its host, broadcasts as well
             *(Jump("FORWARD", deny, f"-d {end}/32 {wrapped}") for end in ends),
+            # The tunnel's own packets are of no socket, and so of nobody.
+            *(Jump("OUTPUT", deny, f"-d {end}/32 {wrapped} -m owner --uid-owner {_NOT_ROOT}") for end in ends),
         ),
         policies=(),
     )
+
+
+def _ports(stretched: Stretched, host: str) -> tuple[str, ...]:
+    return (DEVICE, *(item.link for item in _replicas(stretched, host)))
 
 
 def shown() -> Section:
@@ -96,13 +107,14 @@ def device(stretched: Stretched, host: str, facts: Facts) -> Section:
     return Section(
         "A port that leads to the other host",
         "A VXLAN device wraps each frame into a UDP packet to another host. It could learn who is where from what "
-        "arrives, and would believe anybody: so it is told. Each neighbour's MAC address has an entry; what is for "
-        "everybody, such as the question of ARP, goes to every other host.",
+        "arrives, and would believe anybody: so it is told, and so is the bridge who is behind it. Each neighbour's "
+        "MAC address has an entry; what is for everybody, such as the question of ARP, goes to every other host.",
         (
             Vxlan(DEVICE, plan.tunnel.vni, plan.tunnel.port, local, facts.underlay_link, BRIDGE, stretched.mtu,
                   mac(local)),
             Sysctl(None, f"net.ipv6.conf.{DEVICE}.disable_ipv6", "1", of_link=DEVICE),
             Forwarding(DEVICE, _forwarding(stretched, host)),
+            Behind(DEVICE, frozenset(entry.mac for entry in _forwarding(stretched, host)) - {EVERYBODY}),
         ),
     )  # fmt: skip
 

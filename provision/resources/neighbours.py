@@ -128,9 +128,64 @@ class Forwarding(Resource):
         return system.network.root().forwarding(state.index) if state else frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Behind(Resource):
+    """The MAC addresses that a bridge is told to be behind one of its ports, which learns none.
+
+    What a bridge learns it learns from whoever sends, and a frame out of a tunnel may say that it comes from anybody.
+    """
+
+    port: str
+    macs: frozenset[str]
+
+    @property
+    def identity(self) -> str:
+        """See Resource."""
+        return f"who is behind {self.port}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See Resource."""
+        return (f"link {self.port}",)
+
+    @property
+    def batched(self) -> bool:
+        """See Resource."""
+        return True
+
+    def observe(self, system: System) -> str | None:
+        """See Resource."""
+        seen = self._seen(system)
+        lacks = [f"lacks: {mac}" for mac in sorted(self.macs - seen)]
+        return "; ".join([*lacks, *(f"{mac}, unplanned" for mac in sorted(seen - self.macs))]) or None
+
+    def apply(self, system: System) -> None:
+        """See Resource."""
+        index = system.network.index(None, self.port)
+        fields = {"family": AF_BRIDGE, "ifindex": index, "state": netlink.NUD_NOARP, "flags": netlink.NTF_MASTER}
+        seen = self._seen(system)
+        changes = [(f"forget that {mac} is behind {self.port}", netlink.DELNEIGH, 0, mac) for mac in seen - self.macs]
+        flags = netlink.CREATE | netlink.REPLACE
+        changes += [(f"say that {mac} is behind {self.port}", netlink.NEWNEIGH, flags, mac) for mac in self.macs - seen]
+        for what, kind, how, mac in sorted(changes):
+            system.network.queue(None, netlink.request(what, kind, how, fields, [("NDA_LLADDR", mac)]))
+
+    def say(self, mark: Mark) -> Sequence[Step]:
+        """See Resource."""
+        return tuple(
+            Command(("bridge", "fdb", "replace", mac, "dev", self.port, "master", "static"))
+            for mac in sorted(self.macs)
+        )
+
+    def _seen(self, system: System) -> frozenset[str]:
+        state = system.network.root().links.get(self.port)
+        return system.network.root().behind(state.index) if state else frozenset()
+
+
 def _attributes(entry: Neighbour) -> netlink.Attributes:
     more = (("NDA_PORT", entry.port), ("NDA_VNI", entry.vni), ("NDA_IFINDEX", entry.link))
-    own: list[tuple[str, netlink.Value]] = [("NDA_LLADDR", entry.mac), ("NDA_DST", str(entry.address))]
+    where: tuple[str, netlink.Value] = ("NDA_NH_ID", entry.hop) if entry.hop else ("NDA_DST", str(entry.address))
+    own: list[tuple[str, netlink.Value]] = [("NDA_LLADDR", entry.mac), where]
     return [*own, *((name, value) for name, value in more if value)]
 
 
@@ -143,9 +198,10 @@ def told(seen: frozenset[Neighbour], planned: frozenset[Neighbour], words: str) 
     """Return what differs between two tables, as ``words`` say an entry; None if nothing does."""
 
     def said(entry: Neighbour) -> str:
-        more = (("port", entry.port), ("VNI", entry.vni), ("link", entry.link))
+        more = (("port", entry.port), ("VNI", entry.vni), ("link", entry.link), ("by the next hop", entry.hop))
         own = words.format(mac=entry.mac, address=entry.address)
-        return " ".join((own, *(f"{name} {value}" for name, value in more if value)))
+        fleeting = ("for a while",) if entry.fleeting else ()
+        return " ".join((own, *(f"{name} {value}" for name, value in more if value), *fleeting))
 
     lacks = [f"lacks: {said(entry)}" for entry in _ordered(planned - seen)]
     more = [f"{said(entry)}, unplanned" for entry in _ordered(seen - planned)]

@@ -17,13 +17,16 @@ from provision.system import System
 _UP = 0x1
 # include/uapi/linux/if_link.h
 _ID, _GROUP, _LINK, _LOCAL, _LEARNING, _PORT = 1, 2, 3, 4, 7, 15
+#: What a port of a bridge does (IFLA_BRPORT_*): learn who is behind it, and take what nobody knows the way of.
+_PORT_LEARNING, _PORT_FLOOD = 8, 9
 
 
 @dataclass(frozen=True, slots=True)
 class Vxlan(Resource):
     """A port of ``bridge`` that leads into a tunnel: frames leave in UDP, from ``local`` on the link ``underlay``.
 
-    It learns nothing from what arrives: where a frame goes stands in its table alone (``resources/neighbours.py``).
+    Nothing is learnt from what arrives, neither by it nor by the bridge: where a frame goes stands in tables alone
+    (``resources/neighbours.py``).
     ``mtu`` is explicit, since what the kernel works out follows the underlay only when the device is made.
     """
 
@@ -61,6 +64,7 @@ class Vxlan(Resource):
             differs("kind", state.kind, "vxlan"),
             self._tunnel_differs(system, state),
             None if master and state.master == master.index else f"is not a port of {self.bridge}",
+            _port_differs(state),
             differs("mtu", state.mtu, self.mtu),
             differs("mac", state.mac, self.mac),
             None if state.up else "is down",
@@ -82,6 +86,7 @@ class Vxlan(Resource):
         if state is not None:
             fields = {"index": state.index, "flags": _UP, "change": _UP}
             network.queue(None, netlink.request(f"set up {self.name}", netlink.NEWLINK, 0, fields, common))
+            self._set_port(system, state.index)
             return
         data: netlink.Attributes = [
             ("IFLA_VXLAN_ID", self.vni),
@@ -90,6 +95,7 @@ class Vxlan(Resource):
             ("IFLA_VXLAN_PORT", self.port),
             ("IFLA_VXLAN_LEARNING", 0),
         ]
+        index = network.new_index(None, self.name)
         kind: netlink.Value = {"attrs": [("IFLA_INFO_KIND", "vxlan"), ("IFLA_INFO_DATA", {"attrs": data})]}
         network.queue(
             None,
@@ -97,7 +103,7 @@ class Vxlan(Resource):
                 f"make the tunnel {self.name} on {self.underlay}",
                 netlink.NEWLINK,
                 netlink.CREATE | netlink.EXCLUSIVE,
-                {"index": network.new_index(None, self.name), "flags": _UP, "change": _UP},
+                {"index": index, "flags": _UP, "change": _UP},
                 [
                     ("IFLA_IFNAME", self.name),
                     ("IFLA_GROUP", system.mark.group),
@@ -107,6 +113,16 @@ class Vxlan(Resource):
                 module="vxlan",
             ),
         )
+        self._set_port(system, index)
+
+    def _set_port(self, system: System, index: int) -> None:
+        """Have the bridge learn nothing from the port. It can be said only of one that is there."""
+        data: netlink.Value = {"attrs": [("IFLA_BRPORT_LEARNING", 0), ("IFLA_BRPORT_UNICAST_FLOOD", 1)]}
+        kind: netlink.Value = {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", data)]}
+        what = f"have {self.bridge} learn nothing from {self.name}"
+        system.network.queue(
+            None, netlink.request(what, netlink.NEWLINK, 0, {"index": index}, [("IFLA_LINKINFO", kind)])
+        )
 
     def say(self, mark: Mark) -> Sequence[Step]:
         """See Resource."""
@@ -115,6 +131,7 @@ class Vxlan(Resource):
                      "group", str(mark.group), "type", "vxlan", "id", str(self.vni), "dstport", str(self.port),
                      "local", str(self.local), "dev", self.underlay, "nolearning")),
             Command(("ip", "link", "set", self.name, "master", self.bridge, "up")),
+            Command(("bridge", "link", "set", "dev", self.name, "learning", "off")),
         )  # fmt: skip
 
     def _tunnel_differs(self, system: System, state: LinkState) -> str | None:
@@ -129,6 +146,14 @@ class Vxlan(Resource):
             "sends what it does not know to a group" if _GROUP in seen else None,
             "learns from what arrives" if _native(seen, _LEARNING) else None,
         )
+
+
+def _port_differs(state: LinkState) -> str | None:
+    seen = dict(netlink.attributes(state.port, 0))
+    return first_of(
+        "its bridge learns from what arrives by it" if _native(seen, _PORT_LEARNING) else None,
+        None if _native(seen, _PORT_FLOOD) else "its bridge sends nothing there that it does not know the way of",
+    )
 
 
 def _native(seen: Mapping[int, bytes], number: int) -> int:

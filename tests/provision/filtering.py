@@ -17,14 +17,27 @@ BUILTIN = frozenset({"ACCEPT", "DROP", "REJECT", "RETURN", "MASQUERADE", "DNAT"}
 _ORDER = ("-s", "-d", "-i", "-o", "-p")
 #: Options of modules and of targets, with one argument each.
 _MODULE = frozenset(
-    ("--dport", "--ctstate", "--ctorigdstport", "--comment", "--dst-type", "--mode", "--every", "--packet")
+    (
+        "--dport",
+        "--ctstate",
+        "--ctorigdstport",
+        "--comment",
+        "--dst-type",
+        "--mode",
+        "--every",
+        "--packet",
+        "--uid-owner",
+    )
 )
 _TARGET = frozenset(("--reject-with", "--to-destination"))
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """The first packet of a connection, on its way through a host; links are "" where there is none."""
+    """The first packet of a connection, on its way through a host; links are "" where there is none.
+
+    ``user`` is who sends it on the host itself; None if nobody there does.
+    """
 
     source: IPv4Address
     target: IPv4Address
@@ -35,6 +48,7 @@ class Packet:
     states: frozenset[str] = frozenset({"NEW"})
     original_port: int = 0
     to_host: bool = False
+    user: int | None = None
 
 
 @cache
@@ -55,10 +69,8 @@ def _matches(name: str, value: str, packet: Packet) -> bool:
             return packet.source in IPv4Network(value)
         case "-d":
             return packet.target in IPv4Network(value)
-        case "-i":
-            return packet.incoming == value
-        case "-o":
-            return packet.outgoing == value
+        case "-i" | "-o":
+            return value == (packet.incoming if name == "-i" else packet.outgoing)
         case "-p":
             return packet.protocol == value
         case "--dport":
@@ -69,6 +81,9 @@ def _matches(name: str, value: str, packet: Packet) -> bool:
             return packet.original_port == int(value)
         case "--dst-type":
             return packet.to_host
+        case "--uid-owner":
+            first, last = map(int, value.split("-"))
+            return packet.user is not None and first <= packet.user <= last
         case _:
             return True
 

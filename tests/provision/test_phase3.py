@@ -11,17 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from provision import phase3
+from provision import phase1, phase3
 from provision.explain import explain
 from provision.kernel.network import Neighbour
 from provision.phase3.facts import Facts
 from provision.phases import definition
 from provision.resource import Phase
+from provision.resources.link import Bridge, Veth
 from provision.resources.neighbours import EVERYBODY, Forwarding, told
+from provision.resources.rules import Table
+from provision.resources.tagged import Untagged
 from provision.resources.vxlan import Vxlan
 from tests.plans import shop
 from tests.provision.filtering import Packet, verdict
-from tests.provision.plans import as_on_a_host, table
+from tests.provision.plans import as_on_a_host, phases, table
 from tests.topology.golden import compare
 from underlay.process import run
 from underlay.topology import Plan, across
@@ -128,6 +131,36 @@ def test_nobody_reaches_the_other_end_by_way_of_this_one(plan: Plan, name: str) 
     assert verdict(made, MARK, "FORWARD", wrapped) in {"DROP", "REJECT"}
     other = Packet(stranger, far, "br-frontend", "eth0", plan.tunnel.port + 1, "udp")
     assert verdict(made, MARK, "FORWARD", other) == "ACCEPT"
+
+
+@pytest.mark.parametrize("name", ["filter", "security"])
+@pytest.mark.parametrize(("user", "good"), [(None, True), (0, True), (1, False), (65534, False)])
+def test_on_an_end_only_root_and_the_tunnel_itself_send(plan: Plan, name: str, user: int | None, good: bool) -> None:
+    ends = (IPv4Address("192.168.56.11"), IPv4Address("192.168.56.12"))
+    packet = Packet(*ends, "", "eth0", plan.tunnel.port, "udp", user=user)
+    assert (verdict(table(built(plan, "host1"), name), MARK, "OUTPUT", packet) == "ACCEPT") is good
+
+
+@pytest.mark.parametrize("name", ["filter", "security"])
+@pytest.mark.parametrize(("port", "good"), [(4789, False), (4790, True)])
+def test_phases_that_let_somebody_out_close_the_tunnels_port(plan: Plan, name: str, port: int, good: bool) -> None:
+    """Whether or not the tunnel is there: at boot it comes last."""
+    made = table(phases(plan)["host1"], name)
+    gateway, far = IPv4Address("10.77.1.20"), IPv4Address("192.168.56.12")
+    packet = Packet(gateway, far, "br-frontend", "eth0", port, "udp")
+    assert (verdict(made, phase1.MARK, "FORWARD", packet) == "ACCEPT") is good
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_guard_comes_before_every_wire_and_goes_after_it(plan: Plan, host: str) -> None:
+    made = built(plan, host).resources
+    wires = [number for number, item in enumerate(made) if isinstance(item, Bridge | Veth | Vxlan)]
+    guards = [number for number, item in enumerate(made) if isinstance(item, Table | Untagged)]
+    assert wires
+    assert len(guards) == 3
+    assert max(guards) < min(wires)
+    gone = [kind.finds for kind in definition("phase3").kinds]
+    assert {kind for finds in gone[-2:] for kind in finds} == {Table, Untagged}
 
 
 def test_tables_are_compared_by_entry() -> None:

@@ -15,7 +15,9 @@ python3 -m provision note phase1
 # or go to one: in the filter table those for what comes into the host and what passes through it, in
 # the nat table those that rewrite addresses. Whoever inserts a rule before ours decides first, as
 # Docker does whenever it starts. So the guard stands a second time in the security table, which
-# packets pass after the filter table: what somebody accepts too much there is dropped here.
+# packets pass after the filter table: what somebody accepts too much there is dropped here. Frames
+# with a VLAN tag are not shown to iptables, and nobody here has a use for them: they are dropped
+# where they come in.
 
 # iptables security
 iptables-restore --noflush <<'END'
@@ -74,6 +76,7 @@ iptables-restore --noflush <<'END'
 -A PHASE1-EGRESS -d 10.79.0.0/16 -j PHASE1-DENY
 -A PHASE1-EGRESS -d 10.80.0.0/16 -j PHASE1-DENY
 -A PHASE1-EGRESS -d 10.78.0.0/24 -j PHASE1-DENY
+-A PHASE1-EGRESS -d 192.168.56.0/24 -p udp -m udp --dport 4789 -j PHASE1-DENY
 -A PHASE1-EGRESS -j RETURN
 -A PHASE1-DENY -j DROP
 -I FORWARD -o br-data -m comment --comment "underlay phase1" -j PHASE1-TO
@@ -133,6 +136,7 @@ iptables-restore --noflush <<'END'
 -A PHASE1-EGRESS -d 10.79.0.0/16 -j PHASE1-DENY
 -A PHASE1-EGRESS -d 10.80.0.0/16 -j PHASE1-DENY
 -A PHASE1-EGRESS -d 10.78.0.0/24 -j PHASE1-DENY
+-A PHASE1-EGRESS -d 192.168.56.0/24 -p udp -m udp --dport 4789 -j PHASE1-DENY
 -A PHASE1-EGRESS -j ACCEPT
 -A PHASE1-DENY -p tcp -j REJECT --reject-with tcp-reset
 -A PHASE1-DENY -j DROP
@@ -174,6 +178,35 @@ iptables-restore --noflush <<'END'
 -I OUTPUT -m addrtype --dst-type LOCAL -m comment --comment "underlay phase1" -j PHASE1-PUBLISH
 -I PREROUTING -m addrtype --dst-type LOCAL -m comment --comment "underlay phase1" -j PHASE1-PUBLISH
 COMMIT
+END
+
+# nftables bridge
+nft --file - <<'END'
+table bridge underlay-phase1
+delete table bridge underlay-phase1
+table bridge underlay-phase1 {
+	comment "Made by Underlay, phase1."
+
+	chain tagged {
+		type filter hook prerouting priority -250; policy accept;
+		iifname "v-edge-1" ether type 8021q drop
+		iifname "v-edge-1" ether type 8021ad drop
+		iifname "v-gateway-1" ether type 8021q drop
+		iifname "v-gateway-1" ether type 8021ad drop
+		iifname "v-gateway-2" ether type 8021q drop
+		iifname "v-gateway-2" ether type 8021ad drop
+		iifname "v-product-1" ether type 8021q drop
+		iifname "v-product-1" ether type 8021ad drop
+		iifname "v-product-2" ether type 8021q drop
+		iifname "v-product-2" ether type 8021ad drop
+		iifname "v-order-1" ether type 8021q drop
+		iifname "v-order-1" ether type 8021ad drop
+		iifname "v-redis-1" ether type 8021q drop
+		iifname "v-redis-1" ether type 8021ad drop
+		iifname "v-postgres-1" ether type 8021q drop
+		iifname "v-postgres-1" ether type 8021ad drop
+	}
+}
 END
 
 

@@ -85,6 +85,7 @@ iptables-restore --noflush <<'END'
 -A PHASE2-EGRESS -d 10.79.0.0/16 -j PHASE2-DENY
 -A PHASE2-EGRESS -d 10.80.0.0/16 -j PHASE2-DENY
 -A PHASE2-EGRESS -d 10.78.0.0/24 -j PHASE2-DENY
+-A PHASE2-EGRESS -d 192.168.56.0/24 -p udp -m udp --dport 4789 -j PHASE2-DENY
 -A PHASE2-EGRESS -j RETURN
 -A PHASE2-DENY -j DROP
 -I FORWARD -o p2-data -m comment --comment "underlay phase2" -j PHASE2-TO
@@ -154,6 +155,7 @@ iptables-restore --noflush <<'END'
 -A PHASE2-EGRESS -d 10.79.0.0/16 -j PHASE2-DENY
 -A PHASE2-EGRESS -d 10.80.0.0/16 -j PHASE2-DENY
 -A PHASE2-EGRESS -d 10.78.0.0/24 -j PHASE2-DENY
+-A PHASE2-EGRESS -d 192.168.56.0/24 -p udp -m udp --dport 4789 -j PHASE2-DENY
 -A PHASE2-EGRESS -j ACCEPT
 -A PHASE2-DENY -p tcp -j REJECT --reject-with tcp-reset
 -A PHASE2-DENY -j DROP

@@ -13,7 +13,8 @@ python3 -m provision note phase3
 # One tier on two hosts, and the same rules on both: a frame passes one host's on its way into the
 # tunnel, the other's when it comes out. VXLAN itself asks nobody who he is: whoever can send UDP to
 # its port puts frames into the tier. So only the other hosts of the tunnel may; and who goes out by
-# way of this host, which lends him its address, may not go there.
+# way of this host, which lends him its address, may not go there; nor may who is not root on this
+# host. Frames with a VLAN tag are not shown to iptables: they are dropped where they come in.
 
 # iptables security
 iptables-restore --noflush <<'END'
@@ -42,6 +43,7 @@ iptables-restore --noflush <<'END'
 -A PHASE3-DENY -j DROP
 -A PHASE3-PEERS -s 192.168.56.12/32 -j RETURN
 -A PHASE3-PEERS -j PHASE3-DENY
+-I OUTPUT -d 192.168.56.12/32 -p udp -m udp --dport 4789 -m owner --uid-owner 1-4294967294 -m comment --comment "underlay phase3" -j PHASE3-DENY
 -I FORWARD -d 192.168.56.12/32 -p udp -m udp --dport 4789 -m comment --comment "underlay phase3" -j PHASE3-DENY
 -I INPUT -p udp -m udp --dport 4789 -m comment --comment "underlay phase3" -j PHASE3-PEERS
 -I FORWARD -o p3-tunnel -m comment --comment "underlay phase3" -j PHASE3-TO
@@ -74,12 +76,32 @@ iptables-restore --noflush <<'END'
 -A PHASE3-DENY -j DROP
 -A PHASE3-PEERS -s 192.168.56.12/32 -j RETURN
 -A PHASE3-PEERS -j PHASE3-DENY
+-I OUTPUT -d 192.168.56.12/32 -p udp -m udp --dport 4789 -m owner --uid-owner 1-4294967294 -m comment --comment "underlay phase3" -j PHASE3-DENY
 -I FORWARD -d 192.168.56.12/32 -p udp -m udp --dport 4789 -m comment --comment "underlay phase3" -j PHASE3-DENY
 -I INPUT -p udp -m udp --dport 4789 -m comment --comment "underlay phase3" -j PHASE3-PEERS
 -I FORWARD -o p3-tunnel -m comment --comment "underlay phase3" -j PHASE3-TO
 -I FORWARD -i p3-tunnel -m comment --comment "underlay phase3" -j PHASE3-FROM
 -I INPUT -i p3-tunnel -m comment --comment "underlay phase3" -j PHASE3-GUARD
 COMMIT
+END
+
+# nftables bridge
+nft --file - <<'END'
+table bridge underlay-phase3
+delete table bridge underlay-phase3
+table bridge underlay-phase3 {
+	comment "Made by Underlay, phase3."
+
+	chain tagged {
+		type filter hook prerouting priority -250; policy accept;
+		iifname "p3-vxlan" ether type 8021q drop
+		iifname "p3-vxlan" ether type 8021ad drop
+		iifname "v-p3-gateway-1" ether type 8021q drop
+		iifname "v-p3-gateway-1" ether type 8021ad drop
+		iifname "v-p3-gateway-2" ether type 8021q drop
+		iifname "v-p3-gateway-2" ether type 8021ad drop
+	}
+}
 END
 
 
@@ -111,12 +133,14 @@ ip address add 10.78.0.1/24 broadcast + dev p3-tunnel
 # 4. A port that leads to the other host
 #
 # A VXLAN device wraps each frame into a UDP packet to another host. It could learn who is where from
-# what arrives, and would believe anybody: so it is told. Each neighbour's MAC address has an entry;
-# what is for everybody, such as the question of ARP, goes to every other host.
+# what arrives, and would believe anybody: so it is told, and so is the bridge who is behind it. Each
+# neighbour's MAC address has an entry; what is for everybody, such as the question of ARP, goes to
+# every other host.
 
 # link p3-vxlan
 ip link add p3-vxlan address 02:4c:c0:a8:38:0b mtu 1450 group 8103 type vxlan id 100 dstport 4789 local 192.168.56.11 dev eth0 nolearning
 ip link set p3-vxlan master p3-tunnel up
+bridge link set dev p3-vxlan learning off
 
 # sysctl net.ipv6.conf.p3-vxlan.disable_ipv6
 sysctl -qw net.ipv6.conf.p3-vxlan.disable_ipv6=1
@@ -126,6 +150,11 @@ bridge fdb append 00:00:00:00:00:00 dev p3-vxlan dst 192.168.56.12
 bridge fdb append 02:4c:0a:4e:00:02 dev p3-vxlan dst 192.168.56.12
 bridge fdb append 02:4c:0a:4e:00:0c dev p3-vxlan dst 192.168.56.12
 bridge fdb append 02:4c:0a:4e:00:0d dev p3-vxlan dst 192.168.56.12
+
+# who is behind p3-vxlan
+bridge fdb replace 02:4c:0a:4e:00:02 dev p3-vxlan master static
+bridge fdb replace 02:4c:0a:4e:00:0c dev p3-vxlan master static
+bridge fdb replace 02:4c:0a:4e:00:0d dev p3-vxlan master static
 
 
 # 5. A namespace for each replica, plugged in
