@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import subprocess
 import sys
 import time
 
 _ETH_P_ALL = 3  # linux/if_ether.h
 _SO_RCVBUFFORCE = 33  # linux asm-generic/socket.h
+_SOL_PACKET, _PACKET_STATISTICS = 263, 6  # linux/if_packet.h
 #: Bytes that the kernel keeps for us meanwhile, and of one frame, which the kernel may hand on larger than it was sent.
 _ROOM, _FRAME = 32 * 1024 * 1024, 65536 + 64
 #: Seconds in which nothing may come before the end is believed: answers may still be on their way.
@@ -37,6 +39,9 @@ def main() -> None:
             frames.append(link.recv(_FRAME).hex())
         except TimeoutError:
             break
+    _, lost = struct.unpack("II", link.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+    if lost:
+        sys.exit(f"{lost} frames of {request['link']} did not fit: what is not recorded may have passed")
     json.dump({"frames": frames, "output": done.stdout}, sys.stdout)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -91,6 +91,8 @@ class Snapshot:
     namespaces: Mapping[str, Place]
     namespace_ids: Mapping[int, str]
     rules: tuple[str, ...]
+    bridge_rules: tuple[str, ...]
+    told: tuple[str, ...]
     listeners: tuple[str, ...]
     processes: tuple[Process, ...]
     files: tuple[str, ...]
@@ -124,6 +126,8 @@ class Snapshot:
             found |= {f"namespace {place.name}", *self._place_lines(place)}
         found |= {f"user {name}" for name in self.users}
         found |= {f"iptables {number}: {line}" for number, line in _numbered(self.plain_rules())}
+        found |= {f"nftables {line}" for line in _by_table(self.bridge_rules)}
+        found |= {f"forwarding: {line}" for line in self.told}
         if files:
             found |= {f"file {line}" for line in self.files}
         return frozenset(f"{self.host}: {line}" for line in found)
@@ -184,6 +188,8 @@ def snapshot(machine: Machine, *, files: bool = False) -> Snapshot:
         namespaces={str(place.name): place for place in places[1:]},
         namespace_ids={item["id"]: item["name"] for item in data["namespace_ids"] if "id" in item},
         rules=tuple(data["rules"].splitlines()),
+        bridge_rules=tuple(data["bridge_rules"]),
+        told=tuple(data["told"]),
         listeners=tuple(data["listeners"]),
         processes=tuple(Process(item["words"], item["namespace"], item["first"]) for item in data["processes"]),
         files=tuple(data["files"]),
@@ -283,6 +289,15 @@ def _tables(rules: tuple[str, ...]) -> Iterator[list[str]]:
         if line == "COMMIT":
             yield table
             table = []
+
+
+def _by_table(lines: Sequence[str]) -> Iterator[str]:
+    """Return what nft(8) lists, each line with the table that it is of: which comes first is as it happens."""
+    table = ""
+    for line in lines:
+        if line.startswith("table "):
+            table = line.removesuffix(" {")
+        yield f"{table}: {line.strip()}"
 
 
 def _numbered(lines: Iterator[str]) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """Prints the state of the host it runs on as JSON: what the kernel says, and the files that phases own.
 
-Nothing but Python's standard library and the programs `ip`, `iptables-save` and `ss`.
+Nothing but Python's standard library and the programs `ip`, `bridge`, `iptables-save`, `nft` and `ss`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 import stat
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from acceptance.inside import inside
 
 #: Kernel parameters that are compared, below /proc/sys/net: a directory, and the files in it (None: all).
 _SYSCTL = "/proc/sys/net"
+#: Entries of forwarding tables that somebody has written, of bridges and of tunnels.
+_TOLD = re.compile(" static| dst ")
 _PARAMETERS = (("ipv4", None), ("ipv4/conf/*", None), ("ipv6/conf/*", ("disable_ipv6",)), ("bridge", None))
 #: A key that the kernel makes up at each boot.
 _OF_CHANCE = frozenset({"tcp_fastopen_key"})
@@ -192,6 +195,8 @@ def main() -> None:
         # After the links: a namespace is given its number when a link's peer in it is first shown.
         "namespace_ids": next(iter(_json("ip", "-j", "netns", "list")), []),
         "rules": _output("iptables-save", "-c"),
+        "bridge_rules": _output("nft", "--stateless", "list", "ruleset", "bridge").splitlines(),
+        "told": sorted(filter(_TOLD.search, _output("bridge", "fdb", "show").splitlines())),
         "listeners": sorted(_listener(line) for line in _output("ss", "-Hlntu").splitlines()),
         "processes": list(_processes(names)),
         "files": sorted(_files()) if "files" in sys.argv[1:] else [],

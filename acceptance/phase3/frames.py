@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 
 from underlay.hosts.base import Host
 
-_IPV4, _TCP, _UDP = 0x0800, 6, 17
+_IPV4, _ARP, _TCP, _UDP = 0x0800, 0x0806, 6, 17
 _DONT_FRAGMENT, _MORE_OR_OFFSET = 0x4000, 0x3FFF
 #: The I flag: the VNI is valid.
 _VALID = 0x08
@@ -25,6 +25,7 @@ EXPERIMENT = 0x88B5
 class Frame:
     """A frame. ``size`` is that of the IPv4 packet in it, ``payload`` what UDP carries, or all that is no packet.
 
+    A question or answer of ARP (RFC 826) has its addresses of IPv4, and no size.
     ``whole`` says that the packet must not be cut into pieces, ``fragment`` that it is a piece.
     """
 
@@ -64,9 +65,12 @@ class Wrapped:
 def read(data: bytes) -> Frame:
     """Take a frame apart."""
     target, source, kind = data[:6].hex(":"), data[6:12].hex(":"), int.from_bytes(data[12:14])
-    if kind != _IPV4:
-        return Frame(source, target, kind, payload=data[14:])
     packet = data[14:]
+    if kind == _ARP:
+        sender, asked = IPv4Address(packet[14:18]), IPv4Address(packet[24:28])
+        return Frame(source, target, kind, source=sender, target=asked, payload=packet)
+    if kind != _IPV4:
+        return Frame(source, target, kind, payload=packet)
     head = (packet[0] & 15) * 4
     size, flags, protocol = int.from_bytes(packet[2:4]), int.from_bytes(packet[6:8]), packet[9]
     segment = packet[head:size] if size else packet[head:]
@@ -97,7 +101,12 @@ def unwrap(frame: Frame, port: int) -> Wrapped | None:
 def wrap(vni: int, target_mac: str, source_mac: str, text: bytes) -> bytes:
     """Return what a UDP packet has to carry so that a VXLAN of that number takes a frame with ``text`` out of it."""
     inner = bytes.fromhex((target_mac + source_mac).replace(":", "")) + EXPERIMENT.to_bytes(2) + text.ljust(46, b"\0")
-    return struct.pack("!B3xI", _VALID, vni << 8) + inner
+    return wrapped(vni, inner)
+
+
+def wrapped(vni: int, frame: bytes) -> bytes:
+    """Return what a UDP packet has to carry so that a VXLAN of that number takes a frame out of it."""
+    return struct.pack("!B3xI", _VALID, vni << 8) + frame
 
 
 @dataclass(frozen=True, slots=True)

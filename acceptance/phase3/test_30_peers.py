@@ -4,54 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from ipaddress import IPv4Address
 
 import pytest
 
 from acceptance.kernel import in_own_network
 from acceptance.modules import LabHost
 from acceptance.phase3.counted import count
-from acceptance.phase3.frames import wrap
+from acceptance.phase3.frames import wrapped
+from acceptance.phase3.leaving import leavers
+from acceptance.phase3.peers import FEW, MANY, SEND, assert_nothing_comes, forged, received
 from acceptance.phase3.stage import ByTunnel
-from acceptance.provisioning import PROGRAM, phases_on
+from acceptance.raw import End, datagram, sending
 from acceptance.suite.stage import Seat
+from acceptance.suite.tagged import TAGS, assert_no_way, neighbours
 from acceptance.traffic import Listener, Prober, outward
 from underlay.hosts.base import Machine
 from underlay.wait import NotYet, until
 
-#: Sends a UDP packet many times: what, to whom, to which port, how often.
-_SEND = """
+#: Asks a listener of the suite's: over tcp or udp, at which address and port, for how many seconds.
+_ASK = """
 import socket, sys
-link, data = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), bytes.fromhex(sys.argv[1])
-link.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-for _ in range(int(sys.argv[4])):
-    link.sendto(data, (sys.argv[2], int(sys.argv[3])))
+kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[sys.argv[1]]
+link = socket.socket(socket.AF_INET, kind)
+link.settimeout(float(sys.argv[4]))
+link.connect((sys.argv[2], int(sys.argv[3])))
+if kind == socket.SOCK_DGRAM:
+    link.send(b"?")
+sys.exit(not link.recv(64))
 """
-#: More than come by themselves meanwhile.
-_MANY = 100
-#: A MAC address of nobody, locally administered.
-_NOBODY = "02:00:00:00:00:99"
+#: Has a program run as somebody without any right.
+_AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
 
 
-def _forged(tunnel: ByTunnel, called: Seat, vni: int, address: IPv4Address | None = None) -> list[str]:
-    """Return the program that sends what a tunnel unwraps into frames that a replica's own link would take.
-
-    To its host's address on the underlay, or to another one that this hears on.
-    """
-    data = wrap(vni, tunnel.mac(called), _NOBODY, b"forged").hex()
-    target = [str(address or tunnel.stretched.endpoint(called.host)), str(tunnel.plan.tunnel.port), str(_MANY)]
-    return ["python3", "-c", _SEND, data, *target]
+@pytest.fixture(scope="module")
+def goals(tunnel: ByTunnel) -> Sequence[Seat]:
+    """Return a replica at each end."""
+    return [tunnel.seats(name)[0] for name in tunnel.ends()]
 
 
-def _forge(tunnel: ByTunnel, sender: Machine, called: Seat, vni: int) -> None:
-    """Have somebody put frames into the tunnel."""
-    sender.run(_forged(tunnel, called, vni))
-
-
-def _received(tunnel: ByTunnel, seat: Seat) -> int:
-    """Return how many frames a replica's link has taken."""
-    name = tunnel.inner(seat).name
-    return int(tunnel.inside(seat).file(f"/sys/class/net/{name}/statistics/rx_packets").content_string)
+@pytest.fixture(params=["as it is", "with all accepted before"])
+def guarded(tunnel: ByTunnel, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have the guard as it is; and with rules before it that accept everything, so that the security table is asked."""
+    with ExitStack() as stack:
+        for end in tunnel.ends().values() if request.param != "as it is" else ():
+            for chain in ("INPUT", "FORWARD", "OUTPUT"):
+                end.run_expect([0], f"iptables -w -I {chain} -j ACCEPT")
+                stack.callback(end.run_expect, [0], f"iptables -w -D {chain} -j ACCEPT")
+        yield
 
 
 @pytest.fixture
@@ -66,70 +65,108 @@ def stranger(tunnel: ByTunnel) -> Machine:
     return outside
 
 
-def test_another_end_puts_frames_into_the_tunnel(tunnel: ByTunnel, called: Seat) -> None:
+def test_another_end_puts_frames_into_the_tunnel(tunnel: ByTunnel, goals: Sequence[Seat]) -> None:
     """The control for what follows: frames of this very kind arrive from who may send them."""
-    before = _received(tunnel, called)
-    _forge(tunnel, tunnel.other(called.host).machine, called, tunnel.plan.tunnel.vni)
+    for goal in goals:
+        before = received(tunnel, goal)
+        tunnel.other(goal.host).machine.run(forged(tunnel, goal, tunnel.plan.tunnel.vni))
 
-    def arrived() -> bool | NotYet:
-        seen = _received(tunnel, called) - before
-        return seen >= _MANY or NotYet(f"{seen} frames")
+        def arrived(goal: Seat = goal, before: int = before) -> bool | NotYet:
+            seen = received(tunnel, goal) - before
+            return seen >= MANY or NotYet(f"{seen} frames")
 
-    until(arrived, deadline_s=tunnel.plan.timeouts.connect, what=f"{_MANY} frames", where=called.name)
+        until(arrived, deadline_s=tunnel.plan.timeouts.connect, what=f"{MANY} frames", where=goal.name)
 
 
-def test_frames_of_another_network_do_not_come_out(tunnel: ByTunnel, called: Seat) -> None:
+def test_frames_of_another_network_do_not_come_out(tunnel: ByTunnel, goals: Sequence[Seat]) -> None:
     """They are let in, since they come from the other end; and nobody takes them."""
-    end = tunnel.ends()[called.host]
-    before, let_in = _received(tunnel, called), count(end).let_in
-    _forge(tunnel, tunnel.other(called.host).machine, called, tunnel.plan.tunnel.vni + 1)
+    for goal in goals:
+        end = tunnel.ends()[goal.host]
+        before, let_in = received(tunnel, goal), count(end).let_in
+        tunnel.other(goal.host).machine.run(forged(tunnel, goal, tunnel.plan.tunnel.vni + 1))
 
-    def arrived() -> bool | NotYet:
-        seen = count(end).let_in - let_in
-        return seen >= _MANY or NotYet(f"{seen} packets")
+        def arrived(end: LabHost = end, let_in: int = let_in) -> bool | NotYet:
+            seen = count(end).let_in - let_in
+            return seen >= MANY or NotYet(f"{seen} packets")
 
-    until(arrived, deadline_s=tunnel.plan.timeouts.connect, what=f"{_MANY} packets let in", where=called.host)
-    seen = _received(tunnel, called) - before
-    assert seen < _MANY, f"{called.name}: expected: nothing of another VNI; seen: {seen} frames"
+        until(arrived, deadline_s=tunnel.plan.timeouts.connect, what=f"{MANY} packets let in", where=goal.host)
+        seen = received(tunnel, goal) - before
+        assert seen < FEW, f"{goal.name}: expected: nothing of another VNI; seen: {seen} frames"
 
 
+@pytest.mark.usefixtures("guarded")
 @pytest.mark.parametrize("target", ["its address", "everybody's address"])
 def test_a_stranger_puts_nothing_into_the_tunnel(
-    tunnel: ByTunnel, called: Seat, stranger: Machine, target: str
+    tunnel: ByTunnel, goals: Sequence[Seat], stranger: Machine, target: str
 ) -> None:
     """A VXLAN hears on all addresses of its host, broadcasts as well, whatever its own one is."""
-    deny, subnet = tunnel.ends()[called.host].rules(tunnel.deny_chain), tunnel.plan.underlay.subnet
-    before, denied = _received(tunnel, called), deny.packets
-    address = None if target == "its address" else subnet.broadcast_address
-    stranger.run(_forged(tunnel, called, tunnel.plan.tunnel.vni, address))
-
-    def counted() -> bool | NotYet:
-        seen = deny.packets - denied
-        return seen >= _MANY or NotYet(f"{seen} packets")
-
-    what = f"{_MANY} packets in {tunnel.deny_chain}"
-    until(counted, deadline_s=tunnel.plan.timeouts.connect, what=what, where=called.host)
-    seen = _received(tunnel, called) - before
-    assert seen < _MANY, f"{called.name}: expected: nothing from {stranger.name}; seen: {seen} frames"
+    address = None if target == "its address" else tunnel.plan.underlay.subnet.broadcast_address
+    for goal in goals:
+        assert_nothing_comes(tunnel, goal, tunnel.ends()[goal.host], stranger, address=address)
 
 
-def test_who_goes_out_by_way_of_an_end_puts_nothing_into_the_tunnel(tunnel: ByTunnel, called: Seat) -> None:
-    """His packets have the address of that end, which the other one believes: those of phase 1 who may go out."""
-    end, plan = tunnel.other(called.host), tunnel.lab.plan
-    if "phase1" not in phases_on(end.machine, PROGRAM):
-        pytest.skip(f"phase 1 is not on {end.name}")
-    leaving = [item for service in plan.services_on(end.name) if service.egress for item in service.replicas]
-    if not leaving:
-        pytest.skip(f"by the plan nobody on {end.name} may go out")
-    deny = end.rules(tunnel.deny_chain)
-    for item in leaving:
-        before, denied = _received(tunnel, called), deny.packets
-        words = _forged(tunnel, called, tunnel.plan.tunnel.vni)
-        end.machine.run(["ip", "netns", "exec", item.namespace, *words])
-        counted = deny.packets - denied
-        assert counted >= _MANY, f"{end.name}: expected: {_MANY} packets are denied; seen: {counted}"
-        seen = _received(tunnel, called) - before
-        assert seen < _MANY, f"{called.name}: expected: nothing from {item.name} of phase 1; seen: {seen} frames"
+@pytest.mark.usefixtures("guarded")
+def test_who_is_not_root_at_an_end_puts_nothing_into_the_tunnel(tunnel: ByTunnel, goals: Sequence[Seat]) -> None:
+    """His packets come from that end, too."""
+    for goal in goals:
+        end = tunnel.other(goal.host)
+        assert_nothing_comes(tunnel, goal, end, end.machine, _AS_NOBODY)
+
+
+@pytest.mark.usefixtures("guarded")
+def test_who_goes_out_by_way_of_an_end_puts_nothing_into_the_tunnel(tunnel: ByTunnel, goals: Sequence[Seat]) -> None:
+    """His packets have the address of that end, which the other one believes."""
+    found = [(goal, who) for goal in goals for who in leavers(tunnel.lab.plan, tunnel.other(goal.host).machine)]
+    if not found:
+        pytest.skip("nobody of another phase may go out by way of an end")
+    for goal, who in found:
+        end = tunnel.other(goal.host)
+        assert_nothing_comes(tunnel, goal, end, end.machine, who.enter)
+
+
+def test_who_goes_out_reaches_all_else_of_the_other_end(tunnel: ByTunnel, goals: Sequence[Seat]) -> None:
+    """The control: it is one port that is closed, not the way."""
+    limit = str(tunnel.plan.timeouts.connect)
+    for goal in goals:
+        end, address = tunnel.other(goal.host), str(tunnel.stretched.endpoint(goal.host))
+        with tunnel.prober(goal.host).listening([Listener("tcp"), Listener("udp")]) as found:
+            for who in leavers(tunnel.lab.plan, end.machine):
+                for kind, port in zip(("tcp", "udp"), found.ports, strict=True):
+                    words = ["python3", "-c", _ASK, kind, address, str(port), limit]
+                    done = end.machine.run([*who.enter, *words], check=False)
+                    assert done.ok, f"{who.name} to {goal.host} by {kind}: expected: an answer; seen: {done.stderr}"
+
+
+def test_what_comes_out_is_asked_by_the_guard_again(tunnel: ByTunnel, caller: Seat, called: Seat) -> None:
+    """A packet that is denied, put into the tunnel behind the guard of the other end: whatever tags it has."""
+    _assert_denied_again(tunnel, caller, called)
+
+
+@pytest.mark.usefixtures("guarded")
+def test_a_tag_before_a_denied_packet_opens_no_way(tunnel: ByTunnel) -> None:
+    pairs = list(neighbours(tunnel))
+    if not pairs:
+        pytest.skip("by the plan no two replicas are on one host")
+    for source, target in pairs:
+        assert_no_way(tunnel, source, target)
+
+
+def _assert_denied_again(tunnel: ByTunnel, caller: Seat, called: Seat) -> None:
+    """Send from the other end, as root there can, what the guard of the called's host denies."""
+    end, ports = tunnel.other(called.host), range(50000, 50000 + len(TAGS))
+    with tunnel.prober(called.host).listening([Listener("udp", called.space)]) as found:
+        to = End(tunnel.mac(called), called.address, found.ports[0])
+        frames = [
+            datagram(End(tunnel.mac(caller), caller.address, port), to, b"?", tags)
+            for port, tags in zip(ports, TAGS, strict=True)
+        ]
+        good = datagram(End(tunnel.mac(caller), caller.address, ports.stop), to, b"?")
+        tunnel.machine(called).run(sending(called.tier.bridge, [good]))
+        goal = [str(tunnel.stretched.endpoint(called.host)), str(tunnel.plan.tunnel.port), "1"]
+        for frame in frames:
+            end.machine.run(["python3", "-c", SEND, wrapped(tunnel.plan.tunnel.vni, frame).hex(), *goal])
+    seen = {int(peer.rpartition(":")[2]) for peer in found.seen[0]}
+    assert seen == {ports.stop}, f"{called.name}: expected: what its own host sends alone; seen: {sorted(seen)}"
 
 
 @contextmanager
@@ -158,7 +195,7 @@ def test_nothing_of_a_host_is_reachable(tunnel: ByTunnel, ends: Mapping[str, Lab
                 outcome.assert_connected()
             goals = [(kind, address, port) for address in addresses for kind, port in (("tcp", tcp), ("udp", udp))]
             goals += [("icmp", address, 1) for address in addresses]
-            if goal != name:
+            if goal != name or ends[name].sysctl("net.ipv4.ip_forward"):  # who routes nothing says nothing, either
                 goals += [("tcp", item.ip, service.port) for service, item in plan.replicas()]
                 goals += [(kind, plan.underlay.gateway.ip, tcp) for kind in ("tcp", "udp", "icmp")]
             tries = [seat.attempt(*goal) for seat in seats for goal in goals]

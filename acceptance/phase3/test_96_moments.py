@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from acceptance.phase3.stage import ByTunnel
-from acceptance.provisioning import PROGRAM, Report, phases_on, provision, settled
-from acceptance.suite import flows
+from acceptance.provisioning import PROGRAM, Report, phases_on, provision
 from acceptance.suite.knocking import LONGEST, Knocking, knock
 from acceptance.suite.stage import Seat
 from underlay.hosts.base import Host
@@ -85,20 +84,6 @@ def turned(tunnel: ByTunnel, called: Seat) -> Told:
     return Told(found, reports)
 
 
-@pytest.fixture(scope="module")
-def booted(tunnel: ByTunnel, called: Seat) -> Mapping[str, Report]:
-    """Cut the power of the host of those who are called, and ask both ends when it has started by itself."""
-    host = tunnel.machine(called)
-    host.power_off()
-    host.power_on()
-    settled(host, tunnel.plan)
-    try:
-        return {f"check on {name}": provision(each, "check", tunnel.phase) for name, each in _hosts(tunnel).items()}
-    finally:
-        for phase in sorted(phases_on(host, PROGRAM)):
-            provision(host, "converge", phase)
-
-
 def _assert_nobody_else(told: Told, tunnel: ByTunnel) -> None:
     plan = tunnel.plan
     ways = {(str(source.ip), f"{item.ip}:{target.port}") for source, target, item in flow_pairs(plan)}
@@ -106,6 +91,8 @@ def _assert_nobody_else(told: Told, tunnel: ByTunnel) -> None:
     ways |= {(str(seat.address), f"{seat.address}:{seat.service.port}") for seat in tunnel.seats()}
     for name, knocking in told.knockings.items():
         assert knocking.rounds > _ROUNDS, f"{name}: expected: many rounds; seen: {knocking.rounds}"
+        longest = tunnel.plan.timeouts.connect
+        assert knocking.longest < longest, f"{name}: expected: no gap of {longest} s; seen: {knocking.longest:.1f} s"
         denied = {way: count for way, count in knocking.through.items() if way not in ways}
         assert not denied, f"{name}: in {knocking.rounds} rounds: expected: none of these; seen: {denied}"
     seen = {way for knocking in told.knockings.values() for way in knocking.through}
@@ -137,11 +124,3 @@ def test_nobody_gets_in_while_the_tunnel_goes_and_comes(turned: Told, tunnel: By
 
 def test_every_step_of_the_tunnel_succeeds(turned: Told) -> None:
     _assert_good(turned.reports)
-
-
-def test_tunnel_is_back_after_a_power_cut(booted: Mapping[str, Report], tunnel: ByTunnel) -> None:
-    _assert_good(booted)
-    with tunnel.serving():
-        matrix = flows.measure(tunnel, (flows.SERVICE,))
-    for pair in flows.all_pairs(tunnel.plan):
-        flows.assert_flow(matrix, pair, tunnel)

@@ -20,13 +20,17 @@ Way = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Knocking:
-    """What came of it: rounds, attempts, who got through (address, address and port) how often, and what failed."""
+    """What came of it: rounds, attempts, who got through (address, address and port) how often, and what failed.
+
+    ``longest`` is how many seconds the longest round took: what happens within one may be missed.
+    """
 
     rounds: int
     tried: int
     through: Mapping[Way, int]
     made: int
     failed: Sequence[str]
+    longest: float
 
 
 @contextmanager
@@ -63,4 +67,4 @@ def knock(
             said = json.loads(run.result().stdout)
     through = {tuple(key.split(" ")): count for key, count in said["through"].items()}
     ways = {(source, target): count for (source, target), count in through.items()}
-    found.append(Knocking(said["rounds"], said["tried"], ways, said["made"], tuple(said["failed"])))
+    found.append(Knocking(said["rounds"], said["tried"], ways, said["made"], tuple(said["failed"]), said["longest"]))
