@@ -20,7 +20,7 @@ from bench.shop import Progress
 from bench.stream import PATIENCE
 from underlay.errors import InputError, NotReady, Problem
 from underlay.hosts.base import Host, Lab
-from underlay.topology import Stretched, across
+from underlay.topology import Flow, Stretched, across
 
 _STREAM = Path(__file__).with_name("stream.py")
 #: What the raw data's numbers mean; it stands in the file, so that it explains itself.
@@ -87,14 +87,15 @@ def measure_tunnel(lab: Lab, rounds: int, progress: Progress) -> Result:
     Raises InputError for numbers that give no figure and for a plan without a tunnel, NotReady when nobody answers.
     """
     stretched = across(lab.plan)
+    flow = _crossing(stretched)
     problems = [Problem("--rounds", f"{rounds} is no number to measure with", "give 1 or more")] if rounds < 1 else []
-    if len(stretched.bridges) < 2:
+    if flow is None:
         hint = "give it a flow from a gateway to a product service, and two hosts"
         problems.append(Problem(f"lab {lab.plan.lab}", "by its plan nobody talks through the tunnel", hint))
-    if problems:
+    if problems or flow is None:
         raise InputError(*problems)
     samples: list[Sample] = []
-    ways = _ways(lab, stretched)
+    ways = _ways(lab, stretched, flow)
     for number in range(1, rounds + 1):
         progress(number, rounds)
         for way in ways if number % 2 else reversed(ways):
@@ -103,8 +104,14 @@ def measure_tunnel(lab: Lab, rounds: int, progress: Progress) -> Result:
     return Result(platform.release(), os.cpu_count() or 1, rounds, hosts, tuple(samples))
 
 
-def _ways(lab: Lab, stretched: Stretched) -> Sequence[Way]:
-    plan, flow = stretched.plan, stretched.plan.flows[0]
+def _crossing(stretched: Stretched) -> Flow | None:
+    """Return the first flow whose ends stand on two hosts: some callers may stand where those are whom they call."""
+    hosts = {service.name: service.host for service in stretched.plan.services}
+    return next((flow for flow in stretched.plan.flows if hosts[flow.source] != hosts[flow.target]), None)
+
+
+def _ways(lab: Lab, stretched: Stretched, flow: Flow) -> Sequence[Way]:
+    plan = stretched.plan
     source, target = plan.service(flow.source), plan.service(flow.target)
     caller, called = source.replicas[0], target.replicas[0]
     here, there = lab.hosts[source.host], lab.hosts[target.host]

@@ -156,6 +156,7 @@ class Answering:
 
     name: str
     line: str
+    on: bool = True
 
     timeouts = Timeouts(connect=1, command=5, ready=5, cache=1)
 
@@ -177,7 +178,7 @@ class Answering:
         return run(self.argv(command), timeout=timeout or AMPLE, check=check, stdin=stdin, where=self.name)
 
     def running(self) -> bool:
-        return True
+        return self.on
 
     def power_off(self) -> None: ...
 
@@ -225,6 +226,19 @@ def test_of_two_hosts_the_worse_answer_counts(
     lab = Answered({"host1": Answering("host1", first), "host2": Answering("host2", second)})
     assert phase._all(Settings(None), lab, None, "check", "phase1") == worst
     assert ("was ended by SIG" in capsys.readouterr().err) == (worst > 128)
+
+
+def test_a_host_that_is_off_does_not_hide_what_another_said(capsys: pytest.CaptureFixture[str]) -> None:
+    lab = Answered({"host1": Answering("host1", "", on=False), "host2": Answering("host2", "echo 7 changes")})
+    with pytest.raises(NotReady, match="host1: it is off"):
+        phase._all(Settings(None), lab, None, "converge", "phase1")
+    assert capsys.readouterr().out == "7 changes\n"
+
+
+def test_a_fault_is_worse_than_a_host_that_is_off(capsys: pytest.CaptureFixture[str]) -> None:
+    lab = Answered({"host1": Answering("host1", "", on=False), "host2": Answering("host2", "exit 70")})
+    assert phase._all(Settings(None), lab, None, "converge", "phase1") == int(Exit.UNFORESEEN)
+    assert "host1: it is off" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("line", "kind"), [("exit 70", Unforeseen), ("exit 3", NotReady), ("kill -KILL $$", NotReady)])

@@ -154,8 +154,6 @@ def test_next_converge_after_a_kill_ends_green(stage: Stage, host: Host, shop: S
     assert (second.exit_code, second.resources) == (0, ()), (
         f"{host.name}: seed {seed}: expected: 0 changes; seen: {second}"
     )
-    matrix = flows.measure(stage, (flows.SERVICE,))
-    for pair in flows.all_pairs(stage.plan):
-        flows.assert_flow(matrix, pair, stage)
+    flows.assert_all(stage)
     listed = shop.wait_for(shop.get("/api/products"), 200)
     assert listed.data, f"expected: products; seen: {listed}"

@@ -45,7 +45,8 @@ def way(tunnel: ByTunnel) -> tuple[Seat, Seat]:
     """Return the first two who talk through the tunnel: some callers may stand on the host of those whom they call."""
     seats = {seat.name: seat for seat in tunnel.seats()}
     pairs = ((seats[pair.source.name], seats[pair.target.name]) for pair in all_pairs(tunnel.plan) if pair.allowed)
-    return next((source, target) for source, target in pairs if source.host != target.host)
+    found = next(((source, target) for source, target in pairs if source.host != target.host), None)
+    return found or pytest.skip("by the plan nobody talks through the tunnel")
 
 
 @pytest.fixture

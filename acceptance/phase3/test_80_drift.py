@@ -247,7 +247,4 @@ def test_everything_is_as_planned_again(tunnel: ByTunnel) -> None:
         host = end.machine
         made = provision(host, "converge", tunnel.phase)
         assert (made.exit_code, made.resources) == (0, ()), f"{host.name}: expected: 0 changes; seen: {made}"
-    with tunnel.serving():
-        matrix = flows.measure(tunnel, (flows.SERVICE,))
-    for pair in flows.all_pairs(tunnel.plan):
-        flows.assert_flow(matrix, pair, tunnel)
+    flows.assert_all(tunnel)

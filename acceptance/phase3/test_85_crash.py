@@ -82,7 +82,4 @@ def test_no_wire_without_its_guard_whenever_it_is_killed(tunnel: ByTunnel, calle
     assert mended.exit_code == 0, f"{host.name}: seed {seed}: expected: converge ends green; seen: {mended}"
     again = provision(host, "converge", tunnel.phase)
     assert (again.exit_code, again.resources) == (0, ()), f"{host.name}: expected: 0 changes; seen: {again}"
-    with tunnel.serving():
-        matrix = flows.measure(tunnel, (flows.SERVICE,))
-    for pair in flows.all_pairs(tunnel.plan):
-        flows.assert_flow(matrix, pair, tunnel)
+    flows.assert_all(tunnel)

@@ -34,10 +34,7 @@ def booted(tunnel: ByTunnel, called: Seat) -> Mapping[str, Report]:
 def test_tunnel_is_back_after_a_power_cut(booted: Mapping[str, Report], tunnel: ByTunnel) -> None:
     for name, report in booted.items():
         assert report.exit_code == 0, f"{name}: expected: 0 differences; seen: {report}"
-    with tunnel.serving():
-        matrix = flows.measure(tunnel, (flows.SERVICE,))
-    for pair in flows.all_pairs(tunnel.plan):
-        flows.assert_flow(matrix, pair, tunnel)
+    flows.assert_all(tunnel)
 
 
 def test_who_goes_out_by_way_of_a_host_that_is_no_end_any_more_puts_nothing_in(tunnel: ByTunnel) -> None:
@@ -48,7 +45,8 @@ def test_who_goes_out_by_way_of_a_host_that_is_no_end_any_more_puts_nothing_in(t
     for name, leaving in found.items():
         end, goal = tunnel.ends()[name], tunnel.seats(tunnel.other(name).name)[0]
         try:
-            provision(end.machine, "remove", tunnel.phase)
+            removed = provision(end.machine, "remove", tunnel.phase)
+            assert removed.exit_code == 0, f"{name}: expected: phase 3 is gone; seen: {removed}"
             for who in leaving:
                 assert_nothing_comes(tunnel, goal, end, end.machine, who.enter)
         finally:

@@ -117,3 +117,11 @@ def assert_flow(matrix: Matrix, pair: Pair, stage: Stage) -> None:
         outcome.assert_connected()
     else:
         stage.assert_denied(outcome)
+
+
+def assert_all(stage: Stage) -> None:
+    """Fail unless what the plan allows connects, and nothing else does."""
+    with stage.serving():
+        matrix = measure(stage, (SERVICE,))
+    for pair in all_pairs(stage.plan):
+        assert_flow(matrix, pair, stage)

@@ -9,11 +9,12 @@ from typing import cast
 
 import pytest
 
-from bench.tunnel import Result, Sample, measure_tunnel
+from bench.tunnel import Result, Sample, _crossing, measure_tunnel
 from tests.plans import shop
 from underlay.cli.bench import render_tunnel
 from underlay.errors import InputError
 from underlay.hosts.base import Lab
+from underlay.topology import Flow, across
 
 SAMPLES = tuple(
     Sample(way, number, what, value * number)
@@ -29,6 +30,17 @@ def test_all_that_cannot_be_measured_is_told_at_once() -> None:
     with pytest.raises(InputError) as caught:
         measure_tunnel(lab, 0, lambda *_: None)
     assert [problem.where for problem in caught.value.problems] == ["--rounds", f"lab {shop.plan().lab}"]
+
+
+def test_way_that_is_measured_crosses_hosts() -> None:
+    """Who is called from both hosts stands on one of them, where some of his callers stand too."""
+    plan = shop.plan(
+        ("  data: {subnet: 10.77.3.0/24}", "  data: {subnet: 10.77.3.0/24}\n  away: {subnet: 10.77.4.0/24}"),
+        ("  product: {tier", "  far: {tier: away, host: host2, program: gateway, port: 3000}\n  product: {tier"),
+        ("  - gateway -> order", "  - gateway -> order\n  - far -> product\n  - far -> order"),
+    )
+    assert _crossing(across(plan)) == Flow("far", "product")
+    assert _crossing(across(shop.plan())) == Flow("gateway", "product")
 
 
 def test_table_has_each_way_with_its_share_of_the_underlay() -> None:
