@@ -216,28 +216,35 @@ class Answered:
         ("exit 3", "exit 1", 3),
         ("exit 1", "exit 70", 70),
         ("exit 70", "exit 3", 70),
-        ("kill -KILL $$", "exit 0", 137),
-        ("exit 70", "kill -TERM $$", 143),
+        ("kill -KILL $$", "exit 0", 3),
+        ("exit 70", "kill -TERM $$", 70),
     ],
 )
 def test_of_two_hosts_the_worse_answer_counts(
     first: str, second: str, worst: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lab = Answered({"host1": Answering("host1", first), "host2": Answering("host2", second)})
-    assert phase._all(Settings(None), lab, None, "check", "phase1") == worst
-    assert ("was ended by SIG" in capsys.readouterr().err) == (worst > 128)
+    assert phase._all(Settings(None), lab, (), "check", "phase1") == worst
+    assert ("was ended by SIG" in capsys.readouterr().err) == ("kill" in first + second)
+
+
+def test_hosts_that_are_named_are_asked_once_and_in_the_plans_order() -> None:
+    lab = Answered({"host1": Answering("host1", ""), "host2": Answering("host2", "")})
+    assert [host.name for host in phase._chosen(lab, ("host2", "host1", "host2"))] == ["host1", "host2"]
+    assert [host.name for host in phase._chosen(lab, ("host2",))] == ["host2"]
+    assert [host.name for host in phase._chosen(lab, ())] == ["host1", "host2"]
 
 
 def test_a_host_that_is_off_does_not_hide_what_another_said(capsys: pytest.CaptureFixture[str]) -> None:
     lab = Answered({"host1": Answering("host1", "", on=False), "host2": Answering("host2", "echo 7 changes")})
     with pytest.raises(NotReady, match="host1: it is off"):
-        phase._all(Settings(None), lab, None, "converge", "phase1")
+        phase._all(Settings(None), lab, (), "converge", "phase1")
     assert capsys.readouterr().out == "7 changes\n"
 
 
 def test_a_fault_is_worse_than_a_host_that_is_off(capsys: pytest.CaptureFixture[str]) -> None:
     lab = Answered({"host1": Answering("host1", "", on=False), "host2": Answering("host2", "exit 70")})
-    assert phase._all(Settings(None), lab, None, "converge", "phase1") == int(Exit.UNFORESEEN)
+    assert phase._all(Settings(None), lab, (), "converge", "phase1") == int(Exit.UNFORESEEN)
     assert "host1: it is off" in capsys.readouterr().err
 
 

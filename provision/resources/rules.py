@@ -104,7 +104,7 @@ class Table(Resource):
             found = _our_jumps(seen, source, system.mark)
             planned = [jump.words(system.mark) for jump in self.jumps if jump.source == source]
             if found != planned:
-                return f"{source} leads to ours by {found or 'nothing'}, planned {planned or 'nothing'}"
+                return f"{source} {_jumps_differ(found, planned)}"
             if found and (first := _before_ours(seen.rules[source], found, self._scope)):
                 return f"{source} asks a rule of others before it leads to ours: {first}"
         return self._policy_differs(seen, system)
@@ -244,6 +244,15 @@ def _of_others(seen: Saved, mark: Mark) -> list[str]:
 def _our_jumps(seen: Saved, source: str, mark: Mark) -> list[str]:
     comment = shlex.quote(mark.comment).replace("'", '"')
     return [rule for rule in seen.rules.get(source, ()) if f"--comment {comment}" in rule]
+
+
+def _jumps_differ(found: Sequence[str], planned: Sequence[str]) -> str:
+    lacks, more = ([rule for rule in one if rule not in other] for one, other in ((planned, found), (found, planned)))
+    if lacks:
+        return f"lacks what leads to ours: {lacks[0]}"
+    if more:
+        return f"leads to ours by what the plan does not have: {more[0]}"
+    return "leads to ours in another order, or twice"
 
 
 @dataclass(frozen=True, slots=True)

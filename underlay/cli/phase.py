@@ -21,7 +21,10 @@ from underlay.topology import in_containers
 _PHASE = click.argument("phase", type=click.Choice(PHASES))
 #: Stands for the replica behind a published port.
 _ENTRY = "-"
-_HOST = click.option("--host", "only", metavar="HOST", shell_complete=complete_host, help="Only this host.")
+_HOST = click.option(
+    "--host", "only", metavar="HOST", multiple=True, shell_complete=complete_host,
+    help="Only this host; may be given for several.",
+)  # fmt: skip
 
 
 @click.command()
@@ -29,7 +32,7 @@ _HOST = click.option("--host", "only", metavar="HOST", shell_complete=complete_h
 @_HOST
 @click.option("--no-wait", is_flag=True, help="Do not wait until the programs serve.")
 @pass_settings
-def converge(settings: Settings, phase: str, only: str | None, *, no_wait: bool) -> int:
+def converge(settings: Settings, phase: str, only: tuple[str, ...], *, no_wait: bool) -> int:
     """Make the hosts as the plan says: apply what differs and nothing else.
 
     The plan is read again, so a changed topology.yaml takes effect: it is put on record and every host is told, then
@@ -42,14 +45,13 @@ def converge(settings: Settings, phase: str, only: str | None, *, no_wait: bool)
       ./lab converge phase1 --host host1
     """
     before = settings.lab()
-    if only is not None:
-        chosen_host(before, only)
+    _chosen(before, only)
     lab = before.take(settings.plan())
     if phase in WITH_IMAGES:
         with Bar() as bar:
             images.provide(lab.plan, {host.name: host for host in _chosen(lab, only)}, phase, bar)
     code = _all(settings, lab, only, "converge", phase, *(("--no-wait",) if no_wait else ()))
-    if only is not None and lab.recorded != before.recorded:
+    if only and lab.recorded != before.recorded:
         said = settings.spelled(
             f"the other hosts know the changed plan too, and follow it with: ./lab converge {phase}"
         )
@@ -66,7 +68,7 @@ def converge(settings: Settings, phase: str, only: str | None, *, no_wait: bool)
 @_PHASE
 @_HOST
 @pass_settings
-def check(settings: Settings, phase: str, only: str | None) -> int:
+def check(settings: Settings, phase: str, only: tuple[str, ...]) -> int:
     """Say what differs from the phase, by name, without touching it; exit 1 if anything does.
 
     The hosts are compared with the plan that is up. That the plan's file differs from that one is a difference too.
@@ -87,7 +89,7 @@ def check(settings: Settings, phase: str, only: str | None) -> int:
 @_PHASE
 @_HOST
 @pass_settings
-def remove(settings: Settings, phase: str, only: str | None) -> int:
+def remove(settings: Settings, phase: str, only: tuple[str, ...]) -> int:
     """Take away all that the phase made, and nothing else.
 
     \b
@@ -108,7 +110,7 @@ def remove(settings: Settings, phase: str, only: str | None) -> int:
     help="What Docker has made for a container, as it is now (phase2; without a name: the one that the world calls).",
 )
 @pass_settings
-def explain(settings: Settings, phase: str, only: str | None, under: str | None) -> int:
+def explain(settings: Settings, phase: str, only: tuple[str, ...], under: str | None) -> int:
     """Print the phase as a commented shell script. Run on a host without the phase, it makes the same.
 
     \b
@@ -130,27 +132,27 @@ def explain(settings: Settings, phase: str, only: str | None, under: str | None)
     return code
 
 
-def _container(lab: Lab, only: str | None, under: str) -> tuple[Host, str]:
+def _container(lab: Lab, only: tuple[str, ...], under: str) -> tuple[Host, str]:
     """Return the host of the containers, and the replica that is meant."""
     plan, where = lab.plan, in_containers(lab.plan).host
     if where is None:
         raise InputError(Problem("--under", "the plan has no services, so nobody has a container"))
-    if only is not None:
-        chosen_host(lab, only)
-    if only not in (None, where):
-        raise InputError(
-            Problem(f"--host {only}", f"all containers are on {where}", f"--host {where}, or leave it out")
-        )
+    _chosen(lab, only)
+    if only not in ((), (where,)):
+        named = " ".join(f"--host {name}" for name in only)
+        raise InputError(Problem(named, f"all containers are on {where}", f"--host {where}, or leave it out"))
     entries = [item.name for entry in plan.published for item in plan.service(entry.service).replicas]
     names = [*entries, *(item.name for _, item in plan.replicas())]
     return lab.hosts[where], names[0] if under == _ENTRY else under
 
 
-def _chosen(lab: Lab, only: str | None) -> tuple[Host, ...]:
-    return tuple(lab.hosts.values()) if only is None else (chosen_host(lab, only),)
+def _chosen(lab: Lab, only: tuple[str, ...]) -> tuple[Host, ...]:
+    """Return the hosts that are named, each once and in the plan's order; all of them if none is."""
+    named = [chosen_host(lab, name) for name in only]
+    return tuple(host for host in lab.hosts.values() if host in named or not only)
 
 
-def _all(settings: Settings, lab: Lab, only: str | None, *words: str) -> int:
+def _all(settings: Settings, lab: Lab, only: tuple[str, ...], *words: str) -> int:
     """Have all hosts do it, and return the worst exit code. NotReady at the end, if some host could not be asked."""
     hosts = _chosen(lab, only)
     code, problems = int(Exit.GOOD), list[Problem]()
@@ -176,5 +178,7 @@ def _print(settings: Settings, host: Host, completed: Completed, *, raw: bool = 
     if completed.returncode >= 0:
         return completed.returncode
     name = signal.Signals(-completed.returncode).name
-    click.echo(f"error: {Problem(host.name, f'provisioning was ended by {name}', 'run it again')}", err=True)
-    return 128 - completed.returncode
+    hint = "run it again; if the host is off, bring it up first: ./lab up"
+    problem = settings.spelled_problem(Problem(host.name, f"provisioning was ended by {name}", hint))
+    click.echo(f"error: {problem}", err=True)
+    return int(Exit.NOT_READY)
