@@ -15,6 +15,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -138,16 +139,24 @@ def _end(child: int, reader: int) -> list[dict[str, object]]:
 
 def _files() -> Iterator[str]:
     for top in _FILES:
-        if os.path.lexists(top):
-            yield _file(top)
+        yield from _file(top)
         for directory, folders, files in os.walk(top):
-            yield from (_file(f"{directory}/{name}") for name in (*folders, *files))
+            for name in (*folders, *files):
+                yield from _file(f"{directory}/{name}")
 
 
-def _file(path: str) -> str:
-    there = os.lstat(path)
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if stat.S_ISREG(there.st_mode) else "-"
-    return f"{path} {there.st_mode:o} {_user(there.st_uid)} {digest}"
+def _file(path: str) -> Iterator[str]:
+    """Yield what a file is; nothing if it is not there, or has gone meanwhile."""
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return
+    digest = "-"
+    if stat.S_ISREG(there.st_mode):
+        # A network namespace looks like a file, and cannot be read.
+        with suppress(OSError):
+            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    yield f"{path} {there.st_mode:o} {_user(there.st_uid)} {digest}"
 
 
 def _listener(line: str) -> str:
