@@ -18,6 +18,7 @@ import pytest
 from provision.kernel.network import Network
 from provision.marks import Mark
 from provision.postgres import ask
+from provision.processes import frozen
 from provision.resources.postgres import Database
 from provision.resources.secret import PasswordFile
 from provision.supervisor import Supervisor
@@ -121,6 +122,9 @@ def test_a_frozen_server_is_named_and_not_waited_for(server: Path, tmp_path: Pat
     pid = int(Path(f"{server}.lock").read_text(encoding="ascii").split()[0])
     os.kill(pid, signal.SIGSTOP)
     try:
+        # The signal is sent, and the process stops when it is next on a processor.
+        stopped = lambda: bool(frozen(pid)) or NotYet("it goes on")  # noqa: E731
+        until(stopped, deadline_s=AMPLE, what="a server that stops", where="here")
         started = time.monotonic()
         assert database.observe(system) == "cannot be asked, its server is frozen"
         assert time.monotonic() - started < AMPLE / 2
