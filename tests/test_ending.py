@@ -21,7 +21,7 @@ from underlay import durable
 from underlay.cli import phase, status
 from underlay.cli.context import Settings
 from underlay.ending import ROOTS_TRACEBACKS, ending
-from underlay.errors import Exit, NotReady, Problem, Unforeseen
+from underlay.errors import Exit, InputError, NotReady, Problem, Unforeseen
 from underlay.phases import PHASES
 from underlay.process import Completed, run
 from underlay.repository import REPOSITORY
@@ -216,16 +216,24 @@ class Answered:
         ("exit 3", "exit 1", 3),
         ("exit 1", "exit 70", 70),
         ("exit 70", "exit 3", 70),
-        ("kill -KILL $$", "exit 0", 3),
-        ("exit 70", "kill -TERM $$", 70),
     ],
 )
-def test_of_two_hosts_the_worse_answer_counts(
-    first: str, second: str, worst: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_of_two_hosts_the_worse_answer_counts(first: str, second: str, worst: int) -> None:
     lab = Answered({"host1": Answering("host1", first), "host2": Answering("host2", second)})
     assert phase._all(Settings(None), lab, (), "check", "phase1") == worst
-    assert ("was ended by SIG" in capsys.readouterr().err) == ("kill" in first + second)
+
+
+@pytest.mark.parametrize("line", ["exit 0", "exit 1", "exit 3"])
+def test_a_host_that_a_signal_ends_is_not_ready(line: str) -> None:
+    lab = Answered({"host1": Answering("host1", "kill -KILL $$"), "host2": Answering("host2", line)})
+    with pytest.raises(NotReady, match="host1: provisioning was ended by SIGKILL"):
+        phase._all(Settings(None), lab, (), "check", "phase1")
+
+
+def test_a_fault_is_worse_than_a_host_that_a_signal_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    lab = Answered({"host1": Answering("host1", "exit 70"), "host2": Answering("host2", "kill -TERM $$")})
+    assert phase._all(Settings(None), lab, (), "check", "phase1") == int(Exit.UNFORESEEN)
+    assert "host2: provisioning was ended by SIGTERM" in capsys.readouterr().err
 
 
 def test_hosts_that_are_named_are_asked_once_and_in_the_plans_order() -> None:
@@ -233,6 +241,14 @@ def test_hosts_that_are_named_are_asked_once_and_in_the_plans_order() -> None:
     assert [host.name for host in phase._chosen(lab, ("host2", "host1", "host2"))] == ["host1", "host2"]
     assert [host.name for host in phase._chosen(lab, ("host2",))] == ["host2"]
     assert [host.name for host in phase._chosen(lab, ())] == ["host1", "host2"]
+
+
+@pytest.mark.parametrize("only", [(), ("host1",), ("host1", "host1")])
+def test_containers_are_looked_for_on_their_host(only: tuple[str, ...]) -> None:
+    lab = Answered({"host1": Answering("host1", ""), "host2": Answering("host2", "")})
+    assert phase._container(lab, only, "gateway-1")[0].name == "host1"
+    with pytest.raises(InputError, match="--host host1 --host host2: all containers are on host1"):
+        phase._container(lab, ("host1", "host2"), "gateway-1")
 
 
 def test_a_host_that_is_off_does_not_hide_what_another_said(capsys: pytest.CaptureFixture[str]) -> None:

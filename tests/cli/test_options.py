@@ -88,6 +88,11 @@ def test_a_lab_is_looked_for_among_hosts_of_the_kind(verb: str, capsys: pytest.C
     assert "./lab --hosts vagrant vagrant up" in said
 
 
+def test_every_host_that_is_named_must_be_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "phase1", "--host", "host1", "--host", "nowhere"]) == int(Exit.USAGE)
+    assert "there is no host nowhere; the lab has host1, host2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("how", ["option", "variable"])
 def test_a_relative_plan_is_the_same_file_everywhere(
     how: str, repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

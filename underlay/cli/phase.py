@@ -138,7 +138,7 @@ def _container(lab: Lab, only: tuple[str, ...], under: str) -> tuple[Host, str]:
     if where is None:
         raise InputError(Problem("--under", "the plan has no services, so nobody has a container"))
     _chosen(lab, only)
-    if only not in ((), (where,)):
+    if set(only) - {where}:
         named = " ".join(f"--host {name}" for name in only)
         raise InputError(Problem(named, f"all containers are on {where}", f"--host {where}, or leave it out"))
     entries = [item.name for entry in plan.published for item in plan.service(entry.service).replicas]
@@ -171,14 +171,15 @@ def _all(settings: Settings, lab: Lab, only: tuple[str, ...], *words: str) -> in
 
 
 def _print(settings: Settings, host: Host, completed: Completed, *, raw: bool = False) -> int:
-    """Pass on what a host said, and return its exit code; the greatest of several is the worst (see errors.Exit)."""
+    """Pass on what a host said, and return its exit code; the greatest of several is the worst (see errors.Exit).
+
+    NotReady if a signal ended it, as when its host is switched off.
+    """
     # A script is passed on as it is; in all else there may be commands to paste.
     click.echo(completed.stdout if raw else settings.spelled(completed.stdout), nl=False)
     click.echo(settings.spelled(completed.stderr), nl=False, err=True)
-    if completed.returncode >= 0:
-        return completed.returncode
-    name = signal.Signals(-completed.returncode).name
-    hint = "run it again; if the host is off, bring it up first: ./lab up"
-    problem = settings.spelled_problem(Problem(host.name, f"provisioning was ended by {name}", hint))
-    click.echo(f"error: {problem}", err=True)
-    return int(Exit.NOT_READY)
+    if completed.returncode < 0:
+        name = signal.Signals(-completed.returncode).name
+        hint = "run it again; if the host is off, bring it up first: ./lab up, or ./lab vagrant up"
+        raise NotReady(Problem(host.name, f"provisioning was ended by {name}", hint))
+    return completed.returncode
