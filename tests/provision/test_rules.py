@@ -43,6 +43,21 @@ def test_as_planned(saved: list[str], system: System) -> None:
     assert _TABLE.observe(system) is None
 
 
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        ([], "INPUT lacks what leads to ours: "),
+        ([_OURS, _OURS.replace("br-data", "br-x")], "INPUT leads to ours by what the plan does not have: -i br-x"),
+        ([_OURS, _OURS], "INPUT leads to ours in another order, or twice"),
+    ],
+)
+def test_what_leads_to_ours_is_told_by_the_rule_that_differs(
+    saved: list[str], system: System, seen: list[str], said: str
+) -> None:
+    saved[2:3] = seen
+    assert str(_TABLE.observe(system)).startswith(said)
+
+
 def test_a_rule_of_others_without_words_only_counts(saved: list[str], system: System) -> None:
     """`iptables -A INPUT` is a rule: it matches every packet and decides nothing."""
     saved.insert(2, "-A INPUT")
