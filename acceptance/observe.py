@@ -15,7 +15,6 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -149,13 +148,9 @@ def _file(path: str) -> Iterator[str]:
     """Yield what a file is; nothing if it is not there, or has gone meanwhile."""
     try:
         there = os.lstat(path)
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if stat.S_ISREG(there.st_mode) else "-"
     except FileNotFoundError:
         return
-    digest = "-"
-    if stat.S_ISREG(there.st_mode):
-        # A network namespace looks like a file, and cannot be read.
-        with suppress(OSError):
-            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
     yield f"{path} {there.st_mode:o} {_user(there.st_uid)} {digest}"
 
 
