@@ -120,10 +120,13 @@ def test_a_frozen_server_is_named_and_not_waited_for(server: Path, tmp_path: Pat
     seal = PasswordFile(tmp_path / "password", "root", "product")
     database = Database("shop", server.parent, PORT, "SELECT 1", "program postgres-1", seal)
     pid = int(Path(f"{server}.lock").read_text(encoding="ascii").split()[0])
+
+    def stopped() -> bool | NotYet:
+        return bool(frozen(pid)) or NotYet("it goes on")
+
     os.kill(pid, signal.SIGSTOP)
     try:
         # The signal is sent, and the process stops when it is next on a processor.
-        stopped = lambda: bool(frozen(pid)) or NotYet("it goes on")  # noqa: E731
         until(stopped, deadline_s=AMPLE, what="a server that stops", where="here")
         started = time.monotonic()
         assert database.observe(system) == "cannot be asked, its server is frozen"
